@@ -64,7 +64,9 @@ func downloading(changes []DownloadOption) downloadOptions {
 //
 // Addresses are asked for when the job has none, and anew when they have expired. A download that was interrupted goes on
 // where it stopped, by what the file .docpreview.json in the directory says; pages that another job left there are deleted.
-// A reply that is empty or of another content type than the page is none of the storage, and an error.
+// A reply that is empty, of another content type than the page, or longer than it says (than 1 GiB, where it does not) is
+// none of the storage: it is repeated like a broken connection, and then an error of the kind [Unavailable]. Only one
+// download at a time may go to a directory.
 // [JobError] when the job has not succeeded.
 func (c *Client) Download(
 	ctx context.Context, job *docpreviewv1.PreviewJob, directory string, options ...DownloadOption,
@@ -221,7 +223,8 @@ func (c *Client) fetch(ctx context.Context, what string, page *docpreviewv1.Page
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	err = c.send(ctx, what, request, func(response *http.Response) error {
-		if length, err = receive(what, response, file, offset, page.GetContentType()); err == nil && length == 0 {
+		length, err = receive(what, response, file, offset, page.GetContentType(), c.options.longestPage)
+		if err == nil && length == 0 {
 			return notTheStorage(what + ": the reply is empty")
 		}
 		return err
@@ -230,7 +233,9 @@ func (c *Client) fetch(ctx context.Context, what string, page *docpreviewv1.Page
 }
 
 // receive writes the response's part of a file that had offset bytes, and returns the length of the whole.
-func receive(what string, response *http.Response, file *os.File, offset int64, wanted string) (length int64, err error) {
+func receive(
+	what string, response *http.Response, file *os.File, offset int64, wanted string, longest int64,
+) (length int64, err error) {
 	ok := response.StatusCode == http.StatusOK || response.StatusCode == http.StatusPartialContent
 	if got := response.Header.Get("Content-Type"); ok && !sameType(got, wanted) {
 		return 0, notTheStorage(fmt.Sprintf("%s: the reply is %s, not %s", what, mediaType(got), mediaType(wanted)))
@@ -247,6 +252,9 @@ func receive(what string, response *http.Response, file *os.File, offset int64, 
 	case http.StatusRequestedRangeNotSatisfiable:
 		return 0, afresh(what, file)
 	default:
+		if response.StatusCode < http.StatusBadRequest { // a redirect to a login, most likely
+			return 0, notTheStorage(fmt.Sprintf("%s: the reply is HTTP %d", what, response.StatusCode))
+		}
 		return 0, refusal(what, response)
 	}
 	if _, err := file.Seek(offset, io.SeekStart); err != nil {
@@ -255,7 +263,17 @@ func receive(what string, response *http.Response, file *os.File, offset int64, 
 	if err := file.Truncate(offset); err != nil {
 		return 0, localError{err}
 	}
-	written, err := io.Copy(localWriter{file}, response.Body)
+	most := longest
+	if length >= 0 {
+		most = length
+	}
+	written, err := io.Copy(localWriter{file}, io.LimitReader(response.Body, max(most-offset, 0)+1))
+	if offset+written > most {
+		if err := errors.Join(file.Close(), os.Remove(file.Name())); err != nil {
+			return 0, localError{err}
+		}
+		return 0, notTheStorage(fmt.Sprintf("%s: the reply has more than %d bytes", what, most))
+	}
 	if err == nil && length >= 0 && offset+written != length {
 		err = io.ErrUnexpectedEOF
 	}

@@ -29,6 +29,7 @@ type options struct {
 	wait        time.Duration
 	watch       time.Duration
 	idle        time.Duration
+	longestPage int64 // bytes, of a page whose length the storage does not tell
 	unreachable time.Duration
 	streamIdle  time.Duration // when connections of watches and waits are closed; tests set it
 	dial        []grpc.DialOption
@@ -41,6 +42,7 @@ func defaults() options {
 		wait:        5 * time.Minute,
 		watch:       time.Hour,
 		idle:        time.Minute,
+		longestPage: 1 << 30,
 		unreachable: time.Minute,
 		streamIdle:  time.Minute,
 	}

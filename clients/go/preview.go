@@ -75,12 +75,10 @@ func (c *Client) bringInput(ctx context.Context, path string, request *docprevie
 	return err
 }
 
-// existsAlready reports whether the gateway refused an upload since there is an object of its key. Other uploads that are
-// not complete have the same reason: only the sentence tells them apart.
+// existsAlready reports whether the gateway refused an upload since there is an object of its key.
 func existsAlready(err error) bool {
 	var failed *Error
-	return errors.As(err, &failed) && failed.Reason == "UPLOAD_INCOMPLETE" &&
-		strings.Contains(failed.Message, "an object of this key exists already")
+	return errors.As(err, &failed) && failed.Reason == "OBJECT_EXISTS"
 }
 
 // pagesOf follows a job to its end and downloads its pages. The job is the last that was seen, also when this fails.

@@ -441,6 +441,68 @@ func TestStorageThatSaysNothingIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestBodyThatGivesNothingMoreIsRepeatedFromWhereItStopped(t *testing.T) {
+	stop := make(chan struct{})
+	cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+		to.Header().Set("Content-Length", "6")
+		_, _ = io.WriteString(to, "abc")
+		to.(http.Flusher).Flush()
+		select {
+		case <-stop:
+		case <-request.Context().Done():
+		}
+	}, answers(206, "def", "Content-Range", "bytes 3-5/6"))
+	defer close(stop)
+	client, _ := serve(t, []any{running}, WithPatience(200*time.Millisecond, time.Minute))
+	directory := t.TempDir()
+	if _, err := client.Download(t.Context(), jobWith("d1", page(cloud, 1)), directory); err != nil {
+		t.Error(err)
+	}
+	wantFiles(t, directory, map[string]string{"page-0001.jpg": "abcdef"})
+}
+
+func TestBodyWithoutEndIsNoPageAndItsPartIsDeleted(t *testing.T) {
+	cloud := newStorage(t, endless(200))
+	client, _ := serve(t, []any{running}, func(o *options) { o.longestPage = 100 })
+	directory := t.TempDir()
+	_, err := client.Download(t.Context(), jobWith("d1", page(cloud, 1)), directory)
+	if !errors.Is(err, Unavailable) || !strings.Contains(err.Error(), "proxy") {
+		t.Errorf("got %v", err)
+	}
+	if len(cloud.requests) != 1+transferRepeats {
+		t.Errorf("%d requests", len(cloud.requests))
+	}
+	if _, err := os.Stat(filepath.Join(directory, "page-0001.jpg.part")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the part is still there: %v", err)
+	}
+}
+
+func TestBodyThatIsLongerThanToldIsNoPageAndThePageIsBegunAnew(t *testing.T) {
+	cloud := newStorage(t, broken(6, "abc"), endless(206, "Content-Range", "bytes 3-5/6"), answers(200, "abcdef"))
+	client, _ := serve(t, []any{running})
+	directory := t.TempDir()
+	if _, err := client.Download(t.Context(), jobWith("d1", page(cloud, 1)), directory); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, directory, map[string]string{"page-0001.jpg": "abcdef"})
+	if len(cloud.requests) != 3 || cloud.requests[2].Header.Get("Range") != "" {
+		t.Errorf("%d requests, the last of %q", len(cloud.requests), cloud.requests[len(cloud.requests)-1].Header.Get("Range"))
+	}
+}
+
+// endless sends more bytes than any client takes, and tells no length.
+func endless(status int, headers ...string) http.HandlerFunc {
+	return func(to http.ResponseWriter, request *http.Request) {
+		answers(status, "", headers...)(to, request)
+		for range 1000 {
+			if _, err := to.Write(make([]byte, 1000)); err != nil {
+				return
+			}
+			to.(http.Flusher).Flush()
+		}
+	}
+}
+
 func TestSecondDownloadFetchesOnlyWhatIsNotThere(t *testing.T) {
 	cloud := newStorage(t, pageByPath)
 	client, _ := serve(t, []any{running})
@@ -602,6 +664,7 @@ func TestFileThatChangesWhileItIsUploadedIsAborted(t *testing.T) {
 func TestReplyThatIsNoPageIsRefused(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"another type": answers(200, "<html>log in</html>", "Content-Type", "text/html"), "empty": answers(200, ""),
+		"a redirect": answers(302, "", "Location", "https://login.example/"), "without content": answers(204, ""),
 		"another type of a range": answers(206, "6789", "Content-Type", "text/html", "Content-Range", "bytes 0-3/4"),
 	} {
 		cloud := newStorage(t, answer)
@@ -640,9 +703,8 @@ var withoutInput = &docpreviewv1.CreatePreviewJobRequest{Bucket: bucket}
 // alreadyThere is the gateway's refusal of an upload to the key of an object.
 func alreadyThere(t *testing.T) error {
 	t.Helper()
-	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: "UPLOAD_INCOMPLETE"}
-	refused, err := status.New(codes.FailedPrecondition, "the upload is not complete: an object of this key exists already, and"+
-		" must not be replaced; have ${UploadId} in the key").WithDetails(info)
+	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: "OBJECT_EXISTS"}
+	refused, err := status.New(codes.AlreadyExists, "an object is in the way").WithDetails(info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -769,16 +831,22 @@ func TestPreviewMakesARequestIDForItsInputUnlessCreatesAreNotRepeated(t *testing
 }
 
 func TestPreviewWithAnObjectOfTheUsersOwnTakesNoOtherThatIsThere(t *testing.T) {
-	incomplete := failure(codes.FailedPrecondition, "UPLOAD_INCOMPLETE", 0)
+	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: "UPLOAD_INCOMPLETE"}
+	incomplete, err := status.New(codes.FailedPrecondition, "an object of this key exists already").WithDetails(info)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, each := range map[string]struct {
 		request *docpreviewv1.CreatePreviewJobRequest
 		refusal error
+		kind    Kind
 	}{
-		"an object of the user's own": {idempotent, alreadyThere(t)}, "another refusal": {withoutInput, incomplete},
+		"an object of the user's own": {idempotent, alreadyThere(t), InvalidRequest},
+		"another refusal":             {withoutInput, incomplete.Err(), FailedPrecondition},
 	} {
 		client, fake := serve(t, []any{each.refusal, running})
 		_, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), each.request)
-		if !errors.Is(err, FailedPrecondition) || fake.created() != nil {
+		if !errors.Is(err, each.kind) || fake.created() != nil {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.model import Bucket, Credential, Job, State, StoredObject
+from docpreview_emulator.model import Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
@@ -246,6 +246,16 @@ class Emulator:
         if stored is None:
             raise ControlError(f"there is no object {key} in {bucket}")
         return self._backend.objects.read(stored)
+
+    @property
+    def on_put(self) -> list[Callable[[StoredObject], None]]:
+        """What is called with each object as it is stored, in the server's thread and in the order of the store."""
+        return self._backend.objects.on_put
+
+    @property
+    def multiparts(self) -> list[tuple[Multipart, list[Part]]]:
+        """The multipart uploads that were begun and neither completed nor aborted, oldest first, with their parts."""
+        return self._backend.multiparts.all()
 
     @property
     def _backend(self) -> Backend:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
@@ -38,6 +39,13 @@ class MultipartTable:
             connection.execute("INSERT INTO multiparts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         return upload_id
 
+    def all(self) -> list[tuple[Multipart, list[Part]]]:
+        """The uploads that have not ended, with their parts, in order of their begin."""
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT * FROM multiparts ORDER BY begun").fetchall()
+        found = [_multipart(row) for row in rows]
+        return [(multipart, self.parts(multipart)) for multipart in found]
+
     def find(self, bucket: Bucket, key: str, upload_id: str) -> Multipart:
         """An upload of this object.
 
@@ -49,7 +57,7 @@ class MultipartTable:
             row = connection.execute(statement, (upload_id, bucket.name, bucket.region, key)).fetchone()
         if row is None:
             raise CloudError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
-        return Multipart(upload_id, bucket, key, row["content_type"], json.loads(row["metadata"]))
+        return _multipart(row)
 
     def put(self, multipart: Multipart, number: int, upload: Upload) -> str:
         """Store a part, replacing an older one of its number. Returns its ETag.
@@ -123,6 +131,11 @@ class MultipartTable:
 
     def _delete_file(self, part: Part) -> None:
         (self._directory / part.path).unlink(missing_ok=True)
+
+
+def _multipart(row: sqlite3.Row) -> Multipart:
+    bucket = Bucket(row["bucket"], row["region"])
+    return Multipart(row["upload_id"], bucket, row["key"], row["content_type"], json.loads(row["metadata"]))
 
 
 def _chosen(stored: Sequence[Part], named: Sequence[tuple[int, str]]) -> list[Part]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
@@ -102,6 +102,7 @@ class ObjectTable:
         self._database = database
         self._directory = directory
         self._clock = clock
+        self.on_put: list[Callable[[StoredObject], None]] = []
         with _disk():
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -131,6 +132,8 @@ class ObjectTable:
                 raise already_exists()
             connection.execute(_INSERT, row)
         self._drop(older)
+        for notice in self.on_put:
+            notice(stored)
         return stored
 
     def put(self, bucket: Bucket, key: str, data: bytes, content_type: str = ANY_TYPE) -> StoredObject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,12 +113,15 @@ class Places(NamedTuple):
             case ["job_id"]:
                 return self.job_id
             case ["directory"]:
-                return str(self.folder / "pages")
+                return str(next(path for path in map(self._pages, count(1)) if not path.exists()))
             case [size, "bytes"]:
                 return _file_of(int(size), self.folder / "large")
             case [path] if path != value:
                 return str(ROOT / path)
         return value
+
+    def _pages(self, number: int) -> Path:
+        return self.folder / f"pages-{number}"
 
 
 def _file_of(size: int, path: Path) -> str:

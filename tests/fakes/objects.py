@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.ports import ObjectFacts
 
 
@@ -23,12 +23,17 @@ def refusal(code: str, status: int) -> UpstreamError:
 class FakeObjects:
     """`ObjectStore` in memory; tests set `found`, what HEAD finds, and `failures` by method."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.found: ObjectFacts | None = None
         self.failures: dict[str, Exception] = {}
         self.begun: list[tuple[str, Mapping[str, str]]] = []
         self.completed: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
         self.aborted: list[str] = []
+
+    async def now(self, _bucket: Bucket, _key: str, _call: Call) -> float:
+        self._fail("now")
+        return self._clock.now()
 
     async def head(self, bucket: Bucket, key: str, _call: Call) -> ObjectFacts:
         assert bucket.name

@@ -36,9 +36,11 @@ class Nemesis:
         *,
         operations: tuple[str, ...],
         empty_pages: bool = False,
+        longest_pause: float = 0.2,
     ) -> None:
         self.faults = self.pauses = self.store_kills = self.losses = self.jumps = self.full = 0
         self._empty_pages = empty_pages
+        self._longest_pause = longest_pause
         self._at_store, self._at_disks = asyncio.Lock(), asyncio.Lock()
         self._operations = operations
         self._emulator = emulator
@@ -154,7 +156,7 @@ class Nemesis:
 
     async def _add_faults(self) -> None:
         while True:
-            await asyncio.sleep(self._rng.uniform(0.02, 0.2))
+            await asyncio.sleep(self._rng.uniform(0.02, self._longest_pause))
             if len(self._emulator.faults) < 10:
                 operation = self._rng.choice(self._operations)
                 fault = self._fault()

@@ -1,17 +1,19 @@
-"""FLUSHALL of the cache under load, with the ledger on a Redis server of its own (C3 of reliability's table)."""
+"""Redis servers that are emptied or set back while gateways use them (C3 of reliability's table)."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from typing import TYPE_CHECKING
 
 import grpc
+import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
-from tests.faults.campaign import DOCUMENT, DURABLE, cloud, creates
+from tests.faults.campaign import DOCUMENT, DURABLE, cloud, creates, reason_of
 from tests.faults.gateway_process import BUCKET, GatewayProcess
 from tests.redis_server import running_redis
 
@@ -58,3 +60,32 @@ async def test_a_flushed_cache_costs_a_cloud_read_per_replica_and_no_second_job(
             assert {job.job_id for job in read} == {job_id}
             assert creates(emulator) == []
             assert len(emulator.requests) <= len(stubs)
+
+
+async def test_a_gateway_that_starts_first_on_a_server_that_lost_a_create_makes_no_second_job(tmp_path: Path) -> None:
+    """The machine of both has crashed. The other gateway knows that the server is another one, and cannot say so."""
+    with running_redis(tmp_path) as store:
+        changes = {"shared_state": {"url": store.url}, "replicas": 2}
+        async with (
+            cloud() as emulator,
+            GatewayProcess(tmp_path / "one", emulator.port, changes) as one,
+            GatewayProcess(tmp_path / "other", emulator.port, changes) as other,
+            grpc.aio.insecure_channel(one.address) as channel,
+        ):
+            stub = PreviewJobServiceStub(channel)
+            first = CreatePreviewJobRequest()
+            first.CopyFrom(CREATE)
+            first.request_id = str(uuid.UUID(int=2, version=4))
+            await stub.CreatePreviewJob(first, timeout=20)
+            store.command("SAVE")
+            await stub.CreatePreviewJob(CREATE, timeout=20)
+            other.signal(signal.SIGSTOP)
+            await one.stop()
+            store.kill()
+            store.start()
+            await one.start()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.CreatePreviewJob(CREATE, timeout=20, wait_for_ready=True)
+            assert reason_of(refused.value) == "LEDGER_UNAVAILABLE"
+            assert len(creates(emulator)) == 2
+            other.signal(signal.SIGCONT)

@@ -328,3 +328,29 @@ async def test_uploads_are_limited_by_the_rates_of_their_caller(policy: Policy) 
         await world.begin(DATA, "in/shop/${UploadId}.pdf")
         code, reason, _ = await refused(world.begin(DATA, "in/shop/${UploadId}.pdf"))
         assert (code, reason) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+
+
+async def test_a_reply_to_head_that_tells_nothing_of_the_object_is_no_refusal(world: Uploading) -> None:
+    """As of something on the way: it was taken for an object of another upload, which is never repeated."""
+    upload = await world.begin(DATA, "in/fixed.pdf")
+    etags = await world.put_all(upload, DATA)
+    world.emulator.add_fault("garbage", "object")
+    assert (await refused(world.complete(upload, etags)))[1] == "UPSTREAM_BAD_RESPONSE"
+    assert (await world.complete(upload, etags)).content_length == len(DATA)
+
+
+@pytest.mark.parametrize("size", [10, PART + 1])
+async def test_an_upload_whose_object_was_replaced_since_is_told_so(policy: Policy, size: int) -> None:
+    """It was told that nothing had been put, or that it had been aborted."""
+    async with uploading(policy={"file": str(policy.path)}) as world:
+        world.token = policy.tokens["admin"]
+        data = os.urandom(size)
+        upload = await world.begin(data, "in/fixed.pdf")
+        etags = await world.put_all(upload, data)
+        if size > PART:
+            await world.complete(upload, etags)
+        later = await world.begin(DATA, "in/fixed.pdf")
+        await world.put_all(later, DATA)
+        _, reason, told = await refused(world.complete(upload, etags))
+        assert reason == ("UPLOAD_NOT_FOUND" if size > PART else "UPLOAD_INCOMPLETE")
+        assert "replaced" in told

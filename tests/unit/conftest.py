@@ -70,12 +70,11 @@ class Office:
         self.recorded = Recorded(upstream, buckets, times, self.telemetry)
         self.jobs = PreviewJobs(upstream, buckets, self.recorded.creates, self.watching, page_urls, lists=lists)
         self.queues = PreviewQueues(upstream, buckets, tokens)
-        self.objects, self.log = FakeObjects(), FakeAuditLog()
+        self.objects, self.log = FakeObjects(self.clock), FakeAuditLog()
         self.uploads = Uploads(
             buckets,
             self.objects,
             FakeCredentials(),
-            times,
             UploadTokens(FakeCredentials(), buckets.find, secrets.token_bytes),
             telemetry=self.telemetry,
             log=self.log,

@@ -107,7 +107,7 @@ class DocPreviewClient(JobCalls):
 
         The names sort: `page-0001.jpg` by the number of the page, `sheet-01-page-001.jpg` of a workbook, `document.pdf`
         of a PDF. A download that broke off is resumed, complete pages are not fetched again, and pages of another job
-        that were downloaded to the directory before are deleted.
+        that were downloaded to the directory before are deleted. Only one download at a time may go to a directory.
 
         Args:
             job: The job, with or without pages and addresses.
@@ -118,6 +118,8 @@ class DocPreviewClient(JobCalls):
         Raises:
             OSError: The directory or a file cannot be written.
             FailedPrecondition: The job has not ended with success, or the gateway gives no addresses of its pages.
+            Unavailable: The storage cannot be reached, or, after repeats, something on the way has answered with what
+                is no page: it is empty, of another type, or longer than it says (than 1 GiB, where it does not).
         """
         whole = self._transfer(fields, DownloadFields)
 

@@ -127,15 +127,9 @@ class Download:
             try:
                 part = self._directory.unfinished(self._names[number])
                 reply = await storage.in_thread(storage.fetch, page.url, part, page.content_type)
-            except NoPage as wrong:
-                raise errors.InternalError(
-                    f"{page.object} could not be fetched: something on the way to the storage, such as a proxy, has "
-                    f"answered with {wrong}.",
-                    code=grpc.StatusCode.UNKNOWN,
-                ) from None
-            except StorageLost as lost:
+            except (NoPage, StorageLost) as why:
                 error: errors.DocPreviewError = errors.Unavailable(
-                    f"{page.object} could not be fetched: {lost}.", code=grpc.StatusCode.UNAVAILABLE
+                    f"{page.object} could not be fetched: {why}.", code=grpc.StatusCode.UNAVAILABLE
                 )
             else:
                 if reply.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:

@@ -26,14 +26,19 @@ from urllib.request import getproxies, proxy_bypass
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-_TIMEOUT: Final = 30.0
+_CONNECT_WITHIN: Final = 30.0
+_IDLE: Final = 60.0
+_LONGEST: Final = 1 << 30
 _CHUNK: Final = 256 * 1024
 _WITH_CONTENT: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
 class NoPage(Exception):  # noqa: N818 - a situation
-    """The reply is not the object: something between here and the storage has made it. Its text says why."""
+    """The reply is not the object: something between here and the storage has made it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"something on the way to the storage, such as a proxy, has answered with {what}")
 
 
 class StorageLost(Exception):  # noqa: N818 - a situation
@@ -49,9 +54,17 @@ class Reply:
 
 
 class Storage:
-    """Connections to the storage, and the threads that use them. `async with` closes both, also amid their work."""
+    """Connections to the storage, and the threads that use them. `async with` closes both, also amid their work.
 
-    def __init__(self, *, workers: int) -> None:
+    Args:
+        workers: How many requests can be made at a time.
+        idle: Seconds without a byte after which a connection is lost.
+        longest: Bytes that a content has at most whose length the server does not tell.
+    """
+
+    def __init__(self, *, workers: int, idle: float = _IDLE, longest: int = _LONGEST) -> None:
+        self._idle_for = idle
+        self._longest = longest
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="docpreview-storage")
         self._tls = ssl.create_default_context()
         self._lock = Lock()
@@ -100,7 +113,7 @@ class Storage:
 
         Raises:
             StorageLost: The file is not complete: the next attempt goes on from where this one ended.
-            NoPage: The reply is of another type than `content_type`, when both are known, or is empty.
+            NoPage: The reply is of another type than `content_type`, when both are known, is empty, or has no end.
             OSError: The file cannot be written.
         """
         have = part.stat().st_size if part.exists() else 0
@@ -113,14 +126,15 @@ class Storage:
             if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or begin not in {0, have}:
                 part.unlink()
                 raise StorageLost("another range")
+            if response.status not in _WITH_CONTENT and response.status < HTTPStatus.BAD_REQUEST:
+                raise NoPage(f"HTTP {response.status}")  # a redirect to a login, most likely
             if response.status not in _WITH_CONTENT:
                 return Reply(response.status)
             _check_type(response.headers.get("Content-Type", ""), content_type)
-            with part.open("ab" if begin else "wb") as file:
-                while chunk := _read(response):
-                    file.write(chunk)
-            _check_length(part, length)
-            if not part.stat().st_size:
+            size = _append(response, part, begin, most=self._longest if length is None else length)
+            if length not in {None, size}:
+                raise StorageLost("another length")
+            if not size:
                 part.unlink()
                 raise NoPage("nothing")
             return Reply(response.status)
@@ -136,6 +150,7 @@ class Storage:
                 raise StorageLost("closed")
             self._busy.add(connection)
         try:
+            self._connect(connection)
             _send_head(connection, method, _target(address, connection), headers, host=address.netloc)
             yield connection
         except BaseException:
@@ -149,6 +164,13 @@ class Storage:
                 elif connection.sock is not None:
                     self._idle.setdefault(origin, []).append(connection)
 
+    def _connect(self, connection: HTTPConnection) -> None:
+        is_new = connection.sock is None
+        if is_new:
+            with _no_secrets():
+                connection.connect()
+                connection.sock.settimeout(self._idle_for)
+
     def _taken(self, origin: tuple[str, str]) -> HTTPConnection | None:
         with self._lock:
             idle = self._idle.get(origin)
@@ -161,7 +183,7 @@ class Storage:
         peer, port = (via.hostname or "", via.port) if via else (host, address.port)
         if address.scheme != "https":
             return _Plain(peer, port, via)
-        connection = HTTPSConnection(peer, port, timeout=_TIMEOUT, context=self._tls)
+        connection = HTTPSConnection(peer, port, timeout=_CONNECT_WITHIN, context=self._tls)
         if via:
             connection.set_tunnel(host, address.port, headers=_proxy_headers(via))
         return connection
@@ -171,7 +193,7 @@ class _Plain(HTTPConnection):
     """A connection without TLS, to the server or to a proxy."""
 
     def __init__(self, host: str, port: int | None, via: SplitResult | None) -> None:
-        super().__init__(host, port, timeout=_TIMEOUT)
+        super().__init__(host, port, timeout=_CONNECT_WITHIN)
         self.via = via
 
 
@@ -227,13 +249,16 @@ def _check_type(found: str, expected: str) -> None:
         raise NoPage(f"{kinds[0]} instead of {kinds[1]}")
 
 
-def _check_length(part: Path, length: int | None) -> None:
-    size = part.stat().st_size
-    if length is None or size == length:
-        return
-    if size > length:
+def _append(response: HTTPResponse, part: Path, size: int, *, most: int) -> int:
+    """Writes the content behind the first `size` bytes of a file, and returns how many it then has."""
+    with part.open("ab" if size else "wb") as file:
+        while size <= most and (chunk := _read(response)):
+            file.write(chunk)
+            size += len(chunk)
+    if size > most:
         part.unlink()
-    raise StorageLost("another length")
+        raise NoPage(f"more than {most} bytes")
+    return size
 
 
 def _target(address: SplitResult, connection: HTTPConnection) -> str:

@@ -120,7 +120,8 @@ async fn call(client: &Client, step: &Value, outcome: &mut Outcome) -> Result<()
         "preview" => {
             let object = text(given, "output_object");
             let output = Some(v1::ObjectLocation { object, ..Default::default() });
-            let request = v1::CreatePreviewJobRequest { output, ..Default::default() };
+            let request_id = text(given, "request_id");
+            let request = v1::CreatePreviewJobRequest { output, request_id, ..Default::default() };
             let mut preview = client.preview(path, bucket, directory).request(request);
             if let Some(object) = given["object"].as_str() {
                 preview = preview.object(object);

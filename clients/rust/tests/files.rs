@@ -320,11 +320,13 @@ async fn download_that_breaks() {
 #[tokio::test]
 async fn download_of_what_is_no_page() {
     let gateway = Gateway::start([]).await;
-    for (content_type, content, why) in [
-        ("text/html", &b"<html>log in"[..], "sent \"text/html\" and not image/jpeg"),
-        ("image/jpeg", b"", "sent nothing"),
+    for (status, content_type, content, why) in [
+        (200, "text/html", &b"<html>log in"[..], "sent \"text/html\" and not image/jpeg"),
+        (200, "image/jpeg", b"", "sent nothing"),
+        (302, "text/html", b"", "sent 302"),
     ] {
         let storage = Storage::start(move |_| Reply {
+            status,
             headers: vec![("content-type", content_type.to_owned())],
             ..Reply::content(content)
         })
@@ -334,10 +336,27 @@ async fn download_of_what_is_no_page() {
         assert!(failure.message().starts_with("page-0001.jpg: something on the way (a proxy?) "), "{failure}");
         assert!(failure.message().ends_with(why), "{failure}");
         assert_eq!(failure.kind(), Kind::Unavailable);
+        assert_eq!(storage.seen().len(), 4); // it may have been a short time only
         assert!(!folder.join("page-0001.jpg").exists());
         let manifest = fs::read_to_string(folder.join(".docpreview.json")).unwrap();
         assert!(!manifest.contains("page-0001.jpg"), "{manifest}");
     }
+}
+
+/// What is longer than it tells is no page either: nothing of it stays, and it is repeated as often as what breaks.
+#[tokio::test]
+async fn download_of_too_much() {
+    let gateway = Gateway::start([]).await;
+    let storage = Storage::start(|_| Reply {
+        headers: vec![("content-range", "bytes 0-2/3".to_owned())],
+        ..Reply { status: 206, ..Reply::content(b"0123456789") }
+    })
+    .await;
+    let folder = folder("download_of_too_much");
+    let failure = client(&gateway).download(&jpeg(&storage), &folder).await.unwrap_err();
+    assert!(failure.message().ends_with("and sent more than 3 bytes"), "{failure}");
+    assert_eq!((failure.kind(), storage.seen().len()), (Kind::Unavailable, 4));
+    assert_eq!(names(&folder), [".docpreview.json"]);
 }
 
 /// Types are compared without their parameters and in any case; where one is not known nothing is compared.
@@ -596,8 +615,9 @@ async fn preview_of_an_object_of_the_users_own() {
     let request = v1::CreatePreviewJobRequest { request_id: new_request_id(), ..Default::default() };
     let gateway = Gateway::start([Answer::Fails(exists())]).await;
     let preview = client(&gateway).preview(&path, "b-1", &folder).request(request.clone()).object("in/mine.pptx");
-    assert_eq!(preview.await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
-    let gateway = Gateway::start([Answer::Fails(error(Code::FailedPrecondition, "UPLOAD_INCOMPLETE", None))]).await;
+    assert_eq!(preview.await.unwrap_err().reason(), "OBJECT_EXISTS");
+    let incomplete = refusal(Code::FailedPrecondition, "UPLOAD_INCOMPLETE", "an object of this key exists already");
+    let gateway = Gateway::start([Answer::Fails(incomplete)]).await;
     let preview = client(&gateway).preview(&path, "b-1", &folder).request(request);
     assert_eq!(preview.await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
 }
@@ -629,7 +649,10 @@ async fn preview_of_unknown_outcome() {
 }
 
 fn exists() -> tonic::Status {
-    let sentence = "the upload is not complete: an object of this key exists already, and must not be replaced";
-    let details = tonic_types::ErrorDetails::with_error_info("UPLOAD_INCOMPLETE", "docpreview", HashMap::new());
-    tonic::Status::with_error_details(Code::FailedPrecondition, sentence, details)
+    refusal(Code::AlreadyExists, "OBJECT_EXISTS", "an object is in the way")
+}
+
+fn refusal(code: Code, reason: &str, sentence: &str) -> tonic::Status {
+    let details = tonic_types::ErrorDetails::with_error_info(reason, "docpreview", HashMap::new());
+    tonic::Status::with_error_details(code, sentence, details)
 }

@@ -130,7 +130,7 @@ async function gather(from: AsyncIterable<PreviewJob>, jobs: PreviewJob[]): Prom
 
 async function preview(client: DocPreviewClient, given: Arguments, options: Options, result: Result): Promise<void> {
   const { path = "", bucket, directory = "", object, output_object: output } = given;
-  const request = output === undefined ? {} : { output: { object: output } };
+  const request = { requestId: given.request_id ?? "", ...(output === undefined ? {} : { output: { object: output } }) };
   const { job, files } = await client.preview(path, bucket, directory, { ...options, object, request });
   result.jobs.push(job);
   result.files = toldFiles(files);

@@ -160,7 +160,9 @@ export class DocPreviewClient {
    * Downloads the pages of a job in STATE_SUCCESS to a directory, and returns the files in the order of the pages:
    * `page-0001.jpg`, of spreadsheets `sheet-01-page-001.jpg`, of PDF targets `document.pdf`. Pages that the directory has
    * already are not fetched again, broken downloads go on where they stopped, and pages of another job that an earlier
-   * download left there are deleted. Throws FailedPrecondition when the job has no pages.
+   * download left there are deleted. Only one download at a time may go to a directory. Throws FailedPrecondition when the
+   * job has no pages, and Unavailable also when, after repeats, what comes is no page: an answer that is empty, of another
+   * content type, or longer than it says (than 1 GiB, where it does not).
    */
   async download(job: PreviewJob, directory: string, options: DownloadOptions = {}): Promise<PageFile[]> {
     const bounds = this.#bounds(options, this.#options.transferTimeoutMs ?? TRANSFER_TIMEOUT_MS);

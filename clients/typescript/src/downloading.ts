@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 
 import type { Bounds } from "./deadline.js";
-import { FailedPrecondition, InternalError, PermissionDenied, Unavailable } from "./errors.js";
+import { FailedPrecondition, PermissionDenied, Unavailable } from "./errors.js";
 import { type Page, type PreviewJob, PreviewJob_State } from "./gen/docpreview/v1/preview_job_pb.js";
 import { Manifest, prepared } from "./manifest.js";
 import { namesOf } from "./naming.js";
@@ -141,10 +141,14 @@ class Download {
       await rm(path, { force: true });
       throw new Unavailable("The storage answered with another range than was asked for.", status.UNAVAILABLE);
     }
-    await this.#write(reply, path, from > 0, signal);
+    const most = total ?? this.#storage.longestBody;
+    await this.#write(reply, path, from, most, signal);
     const { size } = await stat(path);
+    if (size > most) {
+      await rm(path, { force: true });
+      throw notPage(page, `has more than ${most} bytes`);
+    }
     if (total !== undefined && size !== total) {
-      await (size > total ? rm(path, { force: true }) : undefined);
       throw new Unavailable(`The storage sent ${size} of ${total} bytes.`, status.UNAVAILABLE);
     }
     if (size === 0) {
@@ -154,12 +158,18 @@ class Download {
     return size;
   }
 
-  async #write(reply: IncomingMessage, path: string, append: boolean, signal: AbortSignal): Promise<void> {
-    const file = await open(path, append ? "a" : "w");
+  /** Writes a body at the end of a file, as far as this is not longer than `most`. */
+  async #write(reply: IncomingMessage, path: string, from: number, most: number, signal: AbortSignal): Promise<void> {
+    const file = await open(path, from > 0 ? "a" : "w");
+    let size = from;
     try {
       for await (const chunk of received(reply, signal)) {
         await file.appendFile(chunk);
         this.#bytes += chunk.length;
+        size += chunk.length;
+        if (size > most) {
+          break; // ends the connection too
+        }
       }
     } finally {
       await file.close();
@@ -172,9 +182,9 @@ function mediaType(contentType: string): string {
   return (contentType.split(";")[0] ?? "").trim().toLowerCase();
 }
 
-function notPage({ pageNumber }: Page, why: string): InternalError {
+function notPage({ pageNumber }: Page, why: string): Unavailable {
   const message = `What came for page ${pageNumber} ${why}: something on the way (a proxy) answered, not the storage.`;
-  return new InternalError(message, status.INTERNAL);
+  return new Unavailable(message, status.UNAVAILABLE);
 }
 
 /** Where the content of a reply begins in the page, and how long the page is, as far as the storage tells. */

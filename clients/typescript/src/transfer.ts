@@ -12,6 +12,7 @@ const REPEATS = 3;
 const FIRST_PAUSE_MS = 200;
 const IDLE_MS = 60_000;
 const LONGEST_ERROR = 65_536;
+const LONGEST_BODY = 2 ** 30;
 
 /** What the storage refused with 403: the address has expired, or is not valid for this request. */
 export class Refused extends PermissionDenied {}
@@ -26,8 +27,16 @@ export interface HttpRequest {
 
 /** Connections to the storage, kept open between requests. */
 export class Storage {
+  /** Bytes of a body whose length nobody tells, at most. */
+  readonly longestBody: number;
+  readonly #idleMs: number;
   readonly #http = new HttpAgent({ keepAlive: true });
   readonly #https = new HttpsAgent({ keepAlive: true });
+
+  constructor({ idleMs = IDLE_MS, longestBody = LONGEST_BODY } = {}) {
+    this.#idleMs = idleMs;
+    this.longestBody = longestBody;
+  }
 
   close(): void {
     this.#http.destroy();
@@ -53,7 +62,8 @@ export class Storage {
     return new Promise((resolve, reject) => {
       const options = { method, headers, signal, agent: secure ? this.#https : this.#http };
       const sending = (secure ? httpsRequest : httpRequest)(address, options, resolve);
-      sending.setTimeout(IDLE_MS, () => sending.destroy(new Error(`nothing came for ${IDLE_MS / 1000} seconds`)));
+      const idle = `nothing came for ${this.#idleMs / 1000} seconds`;
+      sending.setTimeout(this.#idleMs, () => sending.destroy(new Error(idle)));
       sending.on("error", (cause) => reject(broken(cause, signal)));
       sending.end(body);
     });
@@ -115,6 +125,10 @@ async function textOf(reply: IncomingMessage): Promise<string> {
 function errorOf({ method, headers }: HttpRequest, code: number, body: string): DocPreviewError {
   const name = /<Code>([A-Za-z0-9.]{1,64})<\/Code>/.exec(body)?.[1];
   const message = `The storage answered ${method} with HTTP ${code}${name === undefined ? "" : ` ${name}`}.`;
+  if (method === "GET" && code < 400) {
+    const elsewhere = `Something on the way (a proxy) answered GET with HTTP ${code}, not the storage.`;
+    return new Unavailable(elsewhere, status.UNAVAILABLE);
+  }
   if (code === 403) {
     return new Refused(message, status.PERMISSION_DENIED);
   }

@@ -40,13 +40,9 @@ interface Announced extends Destination {
   readonly contentMd5: Uint8Array;
 }
 
-/** Whether an upload was refused because its key has an object already. The gateway says that in its message alone. */
+/** Whether an upload was refused because its key has an object already. */
 export function isThere(error: unknown): boolean {
-  return (
-    error instanceof DocPreviewError &&
-    error.reason === "UPLOAD_INCOMPLETE" &&
-    error.message.includes("an object of this key exists already")
-  );
+  return error instanceof DocPreviewError && error.reason === "OBJECT_EXISTS";
 }
 
 export class Uploading {

@@ -15,6 +15,7 @@ import {
   type DocPreviewClient,
   type GetPreviewJobRequest,
   OutcomeUnknown,
+  type PageFile,
   type PreviewCallOptions,
   type PreviewJob,
   PreviewJob_State,
@@ -25,6 +26,9 @@ import {
   status,
 } from "@docpreview/client";
 
+import { Deadline } from "../src/deadline.js";
+import { downloaded } from "../src/downloading.js";
+import { Storage } from "../src/transfer.js";
 import { BUCKET, failure, FakeGateway, running } from "./gateway.js";
 import { FakeStorage, type Reply, serveContent } from "./storage.js";
 
@@ -407,8 +411,9 @@ test("what a proxy answers instead of the storage is no page", async () => {
   const url = (object: string): string => storage.url(object);
   const directory = await scratch();
   const typed = made({ names, url, contentType: "image/jpeg" });
-  const said = (message: RegExp): object => ({ name: "InternalError", retry: "never", message });
+  const said = (message: RegExp): object => ({ name: "Unavailable", retry: "now", message });
   await assert.rejects(client.download(typed, directory), said(/page 1 is text\/html and not image\/jpeg: something on the way \(a proxy\)/));
+  assert.equal(storage.sent.length, 4); // it may have been a short time only
   answer = ["image/jpeg", ""];
   await assert.rejects(client.download(typed, directory), said(/page 1 is empty: something on the way \(a proxy\)/));
   assert.deepEqual(await readdir(directory), [".docpreview.json"]);
@@ -416,6 +421,59 @@ test("what a proxy answers instead of the storage is no page", async () => {
     answer = [type, "a page"];
     assert.equal((await client.download(job, await scratch())).length, 1);
   }
+});
+
+/** Downloads a job with bounds that a test can reach. */
+async function within(bounds: ConstructorParameters<typeof Storage>[0], job: PreviewJob, directory: string): Promise<PageFile[]> {
+  const transfers = new Storage(bounds);
+  stops.push(() => transfers.close());
+  return downloaded(transfers, job, async () => job, directory, { deadline: new Deadline(30_000) });
+}
+
+test("a redirect to a login, or an answer without content, is no page", async () => {
+  for (const code of [302, 204]) {
+    const { client, storage } = await world((_, response) => void response.writeHead(code, { location: "/login" }).end());
+    const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
+    const message = new RegExp(`a proxy.* HTTP ${code}`);
+    await assert.rejects(client.download(job, await scratch()), { name: "Unavailable", retry: "now", message });
+    assert.equal(storage.sent.length, 4);
+  }
+});
+
+test("a body without end is no page and leaves no file, one longer than told is fetched anew", async () => {
+  const tooMuch: Reply = (_, response) => {
+    response.writeHead(200).end(Buffer.alloc(1001)); // in chunks: no length is told
+  };
+  const { storage } = await world((sent, response) => (replies.shift() ?? tooMuch)(sent, response));
+  const replies: Reply[] = [];
+  const directory = await scratch();
+  const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
+  await assert.rejects(within({ longestBody: 1000 }, job, directory), {
+    name: "Unavailable",
+    retry: "now",
+    message: /page 1 has more than 1000 bytes: something on the way \(a proxy\)/,
+  });
+  assert.equal(storage.sent.length, 4);
+  assert.deepEqual(await readdir(directory), [".docpreview.json"]);
+
+  await writeFile(join(directory, "page-0001.jpg.part"), "abc");
+  replies.push(
+    (_, response) => void response.writeHead(206, { "content-range": "bytes 3-8/9" }).end("defghijkl"),
+    (_, response) => void response.writeHead(200).end("abcdefghi"),
+  );
+  const [file] = await within({}, job, directory);
+  assert.equal(await readFile(file?.path ?? "", "utf8"), "abcdefghi");
+  assert.deepEqual(storage.sent.slice(4).map(({ headers }) => headers.range), ["bytes=3-", undefined]);
+});
+
+test("a body that gives nothing more is a connection that failed", async () => {
+  const { storage } = await world((sent, response) => {
+    storage.sent.length === 1 ? response.writeHead(200, { "content-length": 99 }).write("conte") : givesPages(sent, response);
+  });
+  const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
+  const [file] = await within({ idleMs: 300 }, job, await scratch());
+  assert.deepEqual(await readFile(file?.path ?? ""), pageOf("/out/1.jpg"));
+  assert.deepEqual(storage.sent.map(({ headers }) => headers.range), [undefined, "bytes=5-"]);
 });
 
 test("a job without pages is not downloaded", async () => {
@@ -509,19 +567,21 @@ test("a preview that fails once its job is made tells the job, and is no error t
 });
 
 test("a preview that is repeated with its requestId goes on with the document that the first one brought", async () => {
-  const exists = failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
-  exists.details = "the upload is not complete: an object of this key exists already, and must not be replaced";
+  const exists = failure(status.ALREADY_EXISTS, "OBJECT_EXISTS");
+  const incomplete = failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
+  incomplete.details = "an object of this key exists already"; // the sentence is for people
   const requestId = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10";
   for (const refusing of ["CreateUpload", "CompleteUpload"]) {
     const { client, gateway, path, directory } = await previewing();
     const refuse = (): void => {
       const takes = gateway.handler("CreateUpload");
       gateway.on("CreateUpload", (...given) => {
-        const upload = refusing === "CreateUpload" ? exists : takes?.(...given);
-        gateway.on("CompleteUpload", () => exists);
+        const upload = refusing === "CreateUpload" ? refusal : takes?.(...given);
+        gateway.on("CompleteUpload", () => refusal);
         return upload;
       });
     };
+    let refusal = exists;
     await client.preview(path, BUCKET, directory, { request: { requestId } });
     refuse();
     const { files } = await client.preview(path, BUCKET, directory, { request: { requestId } });
@@ -530,10 +590,9 @@ test("a preview that is repeated with its requestId goes on with the document th
     assert.deepEqual(creates.map((sent) => [sent.requestId, sent.inputObject]), Array(2).fill([requestId, `in/${requestId}.txt`]));
 
     const object = `in/${requestId}.txt`; // the user's own: it may be anything
-    await assert.rejects(client.preview(path, BUCKET, directory, { object, request: { requestId } }), { reason: "UPLOAD_INCOMPLETE" });
-    exists.details = "the upload is not complete: the CRC-64 of the object is not the one that was announced";
+    await assert.rejects(client.preview(path, BUCKET, directory, { object, request: { requestId } }), { reason: "OBJECT_EXISTS" });
+    refusal = incomplete;
     await assert.rejects(client.preview(path, BUCKET, directory, { request: { requestId } }), { reason: "UPLOAD_INCOMPLETE" });
-    exists.details = "an object of this key exists already";
     assert.equal(gateway.asked("CreatePreviewJob").length, 2);
   }
 });

@@ -10,16 +10,21 @@ reason to sign whatever key it has.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.output_templates import result_keys
 from docpreview_gateway.model.rules import object_key
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.wire.requests import read_object
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from google.protobuf.duration_pb2 import Duration
 
@@ -32,17 +37,28 @@ if TYPE_CHECKING:
 _MANY_PAGES = 200
 """Jobs with at least this many pages are signed (about 30 us a page) in a thread."""
 
+_ASK_SECONDS = 2.0
+"""Time limit of the question for the object store's time."""
+
 
 class PageUrls:
     """Presigns page URLs with the keys of the output bucket.
 
     `base` is the beginning of the URLs, with `{host}` for the bucket's object host; None: `https://{host}`. The
-    signature is always for the object host.
+    signature is always for the object host. `ask` is `ObjectStore.now`: it is asked until a reply of the job API has
+    told the cloud's time, as a cache may have all the jobs that are asked for, and our own clock may be wrong.
     """
 
     def __init__(
-        self, buckets: BucketRegistry, credentials: CredentialsSource, times: CloudTimes, *, base: str | None = None
+        self,
+        buckets: BucketRegistry,
+        credentials: CredentialsSource,
+        times: CloudTimes,
+        *,
+        ask: Callable[[Bucket, str, Call], Awaitable[float]] | None = None,
+        base: str | None = None,
     ) -> None:
+        self._ask = ask
         self._buckets = buckets
         self._credentials = credentials
         self._times = times
@@ -56,9 +72,12 @@ class PageUrls:
         bucket = self._output(job)
         if ttl is None or not job.result.pages or bucket is None:
             return job
+        # Within the window of an address nothing of it changes, or no cache would find it again.
+        lifetime = ttl.seconds + bool(ttl.nanos)
+        window = Window.shared(await self._now(bucket, job.output.object), lifetime=lifetime)
         if len(job.result.pages) < _MANY_PAGES:
-            return self._signed(job, bucket, ttl, caller)
-        return await asyncio.to_thread(self._signed, job, bucket, ttl, caller)
+            return self._signed(job, bucket, window, lifetime, caller)
+        return await asyncio.to_thread(self._signed, job, bucket, window, lifetime, caller)
 
     async def fill_all(self, jobs: Iterable[PreviewJob], ttl: Duration | None, caller: Caller) -> list[PreviewJob]:
         """`fill` for each job."""
@@ -71,13 +90,17 @@ class PageUrls:
             return None
         return bucket
 
-    def _signed(self, job: PreviewJob, bucket: Bucket, ttl: Duration, caller: Caller) -> PreviewJob:
+    async def _now(self, bucket: Bucket, key: str) -> float:
+        if self._times.heard(bucket.ci_host) is None and self._ask is not None:
+            # When the store does not answer, addresses by our own clock are better than none.
+            with suppress(GatewayError):
+                return await self._ask(bucket, key, Call("", loop_time() + _ASK_SECONDS, GATEWAY))
+        return self._times.now(bucket.ci_host)
+
+    def _signed(self, job: PreviewJob, bucket: Bucket, window: Window, lifetime: int, caller: Caller) -> PreviewJob:
         signed = PreviewJob()
         signed.CopyFrom(job)
         credentials = self._credentials.credentials(bucket.credentials)
-        lifetime = ttl.seconds + bool(ttl.nanos)
-        # Within the window of an address nothing of it changes, or no cache would find it again.
-        window = Window.shared(self._times.now(bucket.ci_host), lifetime=lifetime)
         cache_control = f"private, max-age={lifetime}"
         base = self._base.replace("{host}", bucket.object_host)
         keys, rights = result_keys(job.output.object), caller.rights

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.uploads.ports import UploadLog, UploadsTelemetry
     from docpreview_gateway.uploads.tokens import UploadTokens
-    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.ports import CredentialsSource, ObjectFacts, ObjectStore
     from docpreview_gateway.upstream.wire.http import HttpRequest
 
@@ -44,6 +43,10 @@ DEFAULT_TTL = 900
 _NOT_WHOLE = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store's codes for parts that are not those of the upload."""
 
+_REPLACED = (
+    "the object of this key is of another upload: the content was not put, or was replaced since; "
+    "PUT it to the address of its part (again)"
+)
 _QUOTE = '"'
 _GONE = "NoSuchUpload"
 _EXISTS = "FileAlreadyExists"
@@ -60,7 +63,6 @@ class Uploads:
         buckets: BucketRegistry,
         store: ObjectStore,
         credentials: CredentialsSource,
-        times: CloudTimes,
         tokens: UploadTokens,
         *,
         telemetry: UploadsTelemetry,
@@ -71,7 +73,6 @@ class Uploads:
         self._buckets = buckets
         self._store = store
         self._credentials = credentials
-        self._times = times
         self._tokens = tokens
         self._telemetry = telemetry
         self._log = log
@@ -83,15 +84,16 @@ class Uploads:
         with self._audited("create", call) as facts:
             facts.bucket, facts.object, facts.content_length = request.bucket, request.object, request.content_length
             bucket = self._buckets.admit_upload(request, call.caller)
-            upload = self._announced(request, bucket)
+            upload = self._announced(request)
             facts.object, facts.upload_id = upload.object, upload.upload_id
             headers = {"content-type": upload.content_type, UPLOAD_HEADER: upload.upload_id}
             if not _may_overwrite(bucket, upload, call.caller):
                 headers[FORBID_OVERWRITE] = "true"
             if len(parts_of(upload.content_length)) > 1:
                 upload = replace(upload, multipart=await self._initiate(bucket, upload.object, headers, call))
-            ttl = request.ttl.seconds if request.HasField("ttl") else DEFAULT_TTL
-            window = Window.around(self._times.now(bucket.ci_host), lifetime=ttl)
+            now = await self._store.now(bucket, upload.object, call)
+            upload = replace(upload, until=int(now) + VALID_SECONDS)
+            window = Window.around(now, lifetime=request.ttl.seconds if request.HasField("ttl") else DEFAULT_TTL)
             begun = Upload(
                 bucket=bucket.name,
                 object=upload.object,
@@ -106,7 +108,7 @@ class Uploads:
         """The object, once it is whole and what was announced."""
         with self._audited("complete", call) as facts:
             check(request)
-            bucket, upload = self._open(request.upload_token, call, facts)
+            bucket, upload = await self._open(request.upload_token, call, facts)
             overwrites = _may_overwrite(bucket, upload, call.caller)
             number = len(parts_of(upload.content_length))
             if len(request.etags) != number:
@@ -128,7 +130,7 @@ class Uploads:
         """Nothing, once the parts are deleted."""
         with self._audited("abort", call) as facts:
             check(request)
-            bucket, upload = self._open(request.upload_token, call, facts)
+            bucket, upload = await self._open(request.upload_token, call, facts)
             if upload.multipart:
                 try:
                     await self._store.abort(bucket, upload.object, upload.multipart, call)
@@ -144,7 +146,7 @@ class Uploads:
         with audited(call, lambda outcome: self._log.upload_ended(stage, call, outcome, facts)):
             yield facts
 
-    def _announced(self, request: CreateUploadRequest, bucket: Bucket) -> Announced:
+    def _announced(self, request: CreateUploadRequest) -> Announced:
         """The upload of a valid request, before anything is begun in the cloud."""
         upload_id = self._random_bytes(16).hex()
         key = request.object.replace(UPLOAD_ID, upload_id)
@@ -156,14 +158,14 @@ class Uploads:
             content_length=request.content_length,
             content_type=request.content_type or type_of(key),
             content_crc64=request.content_crc64 if request.HasField("content_crc64") else None,
-            until=int(self._times.now(bucket.ci_host)) + VALID_SECONDS,
+            until=0,
         )
 
-    def _open(self, token: str, call: Call, facts: UploadFacts) -> tuple[Bucket, Announced]:
+    async def _open(self, token: str, call: Call, facts: UploadFacts) -> tuple[Bucket, Announced]:
         bucket, upload = self._tokens.decode(token, call.caller)
         facts.bucket, facts.object = bucket.name, upload.object
         facts.upload_id, facts.content_length = upload.upload_id, upload.content_length
-        if upload.until < self._times.now(bucket.ci_host):
+        if upload.until < await self._store.now(bucket, upload.object, call):
             raise not_a_token()
         return bucket, upload
 
@@ -213,7 +215,9 @@ class Uploads:
                 raise
             raise _missing(upload) from error
         if found.upload_id != upload.upload_id:
-            raise _missing(upload) if upload.multipart or overwrites else _exists()
+            if not upload.multipart and not overwrites:
+                raise _exists()
+            raise _missing(upload) if upload.multipart else _incomplete(_REPLACED)
         if found.length != upload.content_length:
             raise _incomplete(f"the object has {found.length} bytes, and {upload.content_length} were announced")
         if upload.content_crc64 is not None and found.crc64 not in {None, upload.content_crc64}:
@@ -246,7 +250,10 @@ def _may_overwrite(bucket: Bucket, upload: Announced, caller: Caller) -> bool:
 def _missing(upload: Announced) -> GatewayError:
     """The error when the object of an upload is not there, or is not its own."""
     if upload.multipart:
-        message = "there is no such upload any more: it was aborted, or its parts were deleted; begin a new one"
+        message = (
+            "there is no such upload any more: it was aborted, its parts were deleted, or its object was replaced; "
+            "begin a new one"
+        )
         return GatewayError(reasons.ERROR_REASON_UPLOAD_NOT_FOUND, message)
     return _incomplete("the content was not put; PUT it to the address of its part before")
 

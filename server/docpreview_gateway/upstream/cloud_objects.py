@@ -15,7 +15,7 @@ from docpreview_gateway.upstream.client import from_transport
 from docpreview_gateway.upstream.middleware.observed import measured
 from docpreview_gateway.upstream.ports import Attempt, ObjectFacts, ObjectPiece, TransportError
 from docpreview_gateway.upstream.wire import objects, origin, refusals, requests
-from docpreview_gateway.upstream.wire.signing import Window, presign
+from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK, Window, presign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
-
+_FORBIDDEN = 403
 _REFUSED = {
-    403: reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE,
+    _FORBIDDEN: reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE,
     404: reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
 }
 """Replies to HEAD have no body and no error code: a missing right and a hidden object are the same 403."""
@@ -38,7 +38,8 @@ _REFUSED = {
 class CloudObjects:
     """`ObjectStore`, `ObjectReader` and `ObjectTags` of COS.
 
-    It goes by the clock of the bucket's job API: both are of one cloud.
+    `times` are the clocks of object hosts, which it sets by their replies. It keeps them apart from those of the job
+    API's hosts, by which creates are recorded.
     """
 
     def __init__(
@@ -55,6 +56,20 @@ class CloudObjects:
         self._times = times
         self._host_limiters = host_limiters
         self._telemetry = telemetry
+
+    async def now(self, bucket: Bucket, key: str, call: Call) -> float:
+        """The time by the clock of the bucket's object host, which is asked about this object if it was not heard yet.
+
+        Our own clock may be wrong, and what is signed by it for others would be valid at another time than is told.
+        """
+        if self._times.heard(bucket.object_host) is None:
+            try:
+                await self.head(bucket, key, call)
+            except GatewayError:
+                # A refusal tells the time too.
+                if self._times.heard(bucket.object_host) is None:
+                    raise
+        return self._times.now(bucket.object_host)
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """The object's ETag, else its version id; empty when it has neither. GatewayError, by the deadline."""
@@ -91,29 +106,39 @@ class CloudObjects:
         return await self._host_limiters.through(bucket.object_host, call, attempt)
 
     async def _attempt(self, name: str, bucket: Bucket, unsigned: HttpRequest, call: Call) -> HttpReply:
-        # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
-        window = Window.around(self._times.now(bucket.ci_host))
-        signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
         with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
-                    reply = await self._exchange(signed)
+                    reply = await self._exchange(bucket, unsigned)
             except TimeoutError:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
         call.response.upstream_request_id = refusals.request_id_of(reply)
         return reply
 
-    async def _exchange(self, signed: HttpRequest) -> HttpReply:
+    async def _exchange(self, bucket: Bucket, unsigned: HttpRequest) -> HttpReply:
+        shown = self._times.now(bucket.object_host)
+        reply = await self._once(bucket, unsigned)
+        if reply.status == _FORBIDDEN and abs(self._times.now(bucket.object_host) - shown) > CLOCK_SLACK:
+            # Signed by a wrong clock, and refused for it as far as one can see: a reply to HEAD does not say why.
+            reply = await self._once(bucket, unsigned)
+        if unsigned.method == "HEAD" and reply.status in _REFUSED:
+            facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
+            raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)
+        if not refusals.accepted(reply):
+            raise refusals.read(reply)
+        return reply
+
+    async def _once(self, bucket: Bucket, unsigned: HttpRequest) -> HttpReply:
+        """The store's reply to a request signed now. It sets the host's clock."""
+        # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
+        window = Window.around(self._times.now(bucket.object_host))
+        signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
         try:
             reply = await self._transport.send(signed)
         except TransportError as error:
             raise from_transport(error) from error
         if not origin.is_from_cos(reply):
             raise refusals.foreign(reply)
-        if signed.method == "HEAD" and reply.status in _REFUSED:
-            facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
-            raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)
-        if not refusals.accepted(reply):
-            raise refusals.read(reply)
+        self._times.hear(bucket.object_host, reply.headers.get("date", ""))
         return reply

@@ -80,7 +80,14 @@ class ObjectReader(Protocol):
 
 
 class ObjectStore(Protocol):
-    """The cloud's object store. Everything is one attempt, and ends by the call's deadline."""
+    """The cloud's object store. Everything is one attempt, and ends by the call's deadline.
+
+    A request that was signed by a wrong clock is sent once more, by the store's.
+    """
+
+    async def now(self, bucket: Bucket, key: str, call: Call) -> float:
+        """The store's own time, which is asked for, with a look at this object, if it was not heard yet."""
+        ...
 
     async def head(self, bucket: Bucket, key: str, call: Call) -> ObjectFacts:
         """What the store says of an object. INPUT_OBJECT_NOT_FOUND when there is none."""

@@ -135,7 +135,9 @@ class Gateway:
         )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
-        page_urls = PageUrls(buckets, credentials, times, base=self._settings.upstream.object_url_base)
+        page_urls = PageUrls(
+            buckets, credentials, times, ask=cloud.objects.now, base=self._settings.upstream.object_url_base
+        )
         watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
@@ -159,7 +161,7 @@ class Gateway:
             jobs,
             PreviewQueues(upstream, buckets, tokens),
             creates.usages,
-            self._uploads(buckets, cloud.objects, credentials, times),
+            self._uploads(buckets, cloud.objects, credentials),
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
@@ -187,14 +189,11 @@ class Gateway:
             shares=None if authentication is None else shares,
         )
 
-    def _uploads(
-        self, buckets: BucketRegistry, store: ObjectStore, credentials: HeldCredentials, times: CloudTimes
-    ) -> Uploads:
+    def _uploads(self, buckets: BucketRegistry, store: ObjectStore, credentials: HeldCredentials) -> Uploads:
         return Uploads(
             buckets,
             store,
             credentials,
-            times,
             UploadTokens(credentials, buckets.find, secrets.token_bytes),
             telemetry=self._observed.uploads,
             log=self._observed.log,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.cloud_objects import CloudObjects
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import Cached
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
     from docpreview_gateway.wiring.observability import Observability
@@ -97,7 +97,7 @@ async def cloud_parts(
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        objects = CloudObjects(transport, credentials, times, host_limiters=limiters, telemetry=telemetry)
+        objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
         yield CloudParts(cached, reads, objects)
 
 

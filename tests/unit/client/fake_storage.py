@@ -23,7 +23,11 @@ class Asked:
 
 @dataclass
 class FakeStorage:
-    """Objects by path. A fault of a path is a status, or `cut` (half of the content, then the connection breaks)."""
+    """Objects by path.
+
+    A fault of a path is a status, `cut` (half of the content, then the connection breaks), `stop` (half of the content,
+    then nothing) or `long` (the content twice, its length not told).
+    """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -37,6 +41,7 @@ class FakeStorage:
 
     def __enter__(self) -> Self:
         self._lock = threading.Lock()
+        self.over = threading.Event()
         self._running = 0
         handler = type("Handler", (_Handler,), {"kept": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -47,6 +52,7 @@ class FakeStorage:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -97,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             if asked and begin >= len(content):
                 self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
-            self._answer(206 if asked else 200, content[begin:], span, cut=fault == "cut")
+            self._answer(206 if asked else 200, content[begin:], span, fault=fault)
         finally:
             self.kept.end()
 
@@ -123,11 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         return self.kept.begin(Asked(self.command, path, dict(self.headers.items()), body)), path
 
-    def _answer(self, status: int, body: bytes, headers: dict[str, str], *, cut: bool = False) -> None:
+    def _answer(self, status: int, body: bytes, headers: dict[str, str], *, fault: int | str | None = None) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        told = {"Connection": "close"} if fault == "long" else {"Content-Length": str(len(body))}
+        for name, value in {**told, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
-        if cut:
-            self.close_connection = True
+        with suppress(ConnectionError):  # the client may have enough of it
+            self.wfile.write(body if fault is None else body * 2 if fault == "long" else body[: len(body) // 2])
+        if fault == "stop":
+            self.kept.over.wait(PATIENCE)
+        self.close_connection = fault is not None

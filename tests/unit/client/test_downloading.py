@@ -12,12 +12,12 @@ from docpreview_client import (
     DeadlineExceeded,
     DocPreviewClient,
     FailedPrecondition,
-    InternalError,
     NotFound,
     PermissionDenied,
     Unavailable,
 )
 from docpreview_client.page_files import names
+from docpreview_client.storage import NoPage, Storage, StorageLost
 
 from .fake_gateway import FakeGateway
 from .fake_storage import FakeStorage
@@ -195,7 +195,7 @@ async def test_a_page_of_no_bytes_is_refused_and_leaves_no_file(
     client: DocPreviewClient, storage: FakeStorage, tmp_path: Path
 ) -> None:
     storage.objects["/1"] = b""
-    with pytest.raises(InternalError, match="a proxy"):
+    with pytest.raises(Unavailable, match="a proxy"):
         await client.download(succeeded(f"{storage.url}/1"), tmp_path)
     assert contents(tmp_path) == {}
 
@@ -206,12 +206,54 @@ async def test_a_reply_of_another_type_is_refused_and_leaves_no_file(
     """A proxy that asks for a login answers with a page of the web, and with 200."""
     done.result.pages[0].content_type = "image/jpeg"
     storage.types["/1"] = "text/html; charset=utf-8"
-    with pytest.raises(InternalError, match=r"a proxy.*text/html instead of image/jpeg") as caught:
+    with pytest.raises(Unavailable, match=r"a proxy.*text/html instead of image/jpeg") as caught:
         await client.download(done, tmp_path)
-    assert caught.value.retry == "never"
+    assert caught.value.retry == "now"
+    assert len([asked for asked in storage.asked if asked.path == "/1"]) == 4
     assert "s3cret" not in str(caught.value)
     assert "page-0001.jpg" not in contents(tmp_path)
     assert not (tmp_path / "page-0001.jpg.part").exists()
+
+
+@pytest.mark.parametrize("status", [302, 204])
+async def test_a_redirect_to_a_login_or_a_reply_without_content_is_no_page(
+    client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path, status: int
+) -> None:
+    storage.faults["/1"] = [status] * 4
+    with pytest.raises(Unavailable, match=f"a proxy, has answered with HTTP {status}"):
+        await client.download(done, tmp_path)
+    assert storage.faults["/1"] == []
+
+
+async def test_a_content_that_is_longer_than_told_is_fetched_anew(
+    client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path
+) -> None:
+    storage.faults["/1"] = ["cut", "long"]
+    await client.download(done, tmp_path)
+    ranges = [asked.headers.get("Range") for asked in storage.asked if asked.path == "/1"]
+    assert ranges == [None, f"bytes={len(FIRST) // 2}-", None]
+    assert contents(tmp_path)["page-0001.jpg"] == FIRST
+
+
+async def test_a_content_without_end_is_no_page_and_leaves_no_file(storage: FakeStorage, tmp_path: Path) -> None:
+    storage.objects["/1"], storage.faults["/1"] = FIRST, ["long"]
+    async with Storage(workers=1, longest=len(FIRST)) as transfers:
+        with pytest.raises(NoPage, match=f"a proxy, has answered with more than {len(FIRST)} bytes"):
+            await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")
+    assert contents(tmp_path) == {}
+
+
+async def test_a_content_that_stops_is_a_lost_connection_and_goes_on_from_there(
+    storage: FakeStorage, tmp_path: Path
+) -> None:
+    content = bytes(1 << 20)
+    storage.objects["/1"], storage.faults["/1"] = content, ["stop"]
+    async with Storage(workers=1, idle=0.3) as transfers, asyncio.timeout(5):
+        with pytest.raises(StorageLost):
+            await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")
+        await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")
+    assert storage.asked[1].headers["Range"] == f"bytes={len(content) // 2}-"
+    assert contents(tmp_path) == {"part": content}
 
 
 @pytest.mark.parametrize("types", [("image/jpeg", "Image/JPEG; q=1"), ("", "text/plain"), ("image/png", "")])

@@ -16,7 +16,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.upload_service_pb2 import AbortUploadResponse, Upload, UploadedObject, UploadPart
 from docpreview_client.cli.app import app
 
-from .fake_gateway import Failure, FakeGateway, Silence
+from .fake_gateway import FakeGateway, Silence
 from .fake_storage import FakeStorage
 from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
 
@@ -95,6 +95,17 @@ def test_a_document_in_the_bucket_is_not_uploaded(gateway: FakeGateway, preview:
     assert created.input_object == "docs/slides.xlsx"
     assert created.output.object == "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg"
     assert gateway.asked("CreateUpload") == []
+
+
+@pytest.mark.parametrize("reason", ["INPUT_FORMAT_UNSUPPORTED", "INPUT_FORMAT_MISMATCH"])
+@pytest.mark.parametrize(("key", "helps"), [("docs/slides", True), ("docs.d/slides", True), ("docs/slides.exe", False)])
+def test_source_format_is_advised_only_where_the_document_has_no_suffix(
+    gateway: FakeGateway, preview: Preview, reason: str, key: str, *, helps: bool
+) -> None:
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.INVALID_ARGUMENT, reason))
+    result = preview(key, "--source-format", "odp")
+    assert result.exit_code != 0
+    assert ("--source-format" in result.stderr) is helps
 
 
 def test_a_name_that_is_neither_a_file_nor_a_key_is_told_to_be_neither(gateway: FakeGateway, preview: Preview) -> None:

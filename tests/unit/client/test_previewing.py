@@ -26,7 +26,7 @@ from docpreview_client import (
     Unavailable,
 )
 
-from .fake_gateway import Failure, FakeGateway, Silence
+from .fake_gateway import FakeGateway, Silence
 from .fake_storage import FakeStorage
 from .samples import BUCKET, JOB_ID, failed, failure, job, succeeded
 

@@ -170,3 +170,19 @@ async def test_the_checksum_of_an_object_is_the_clouds(cloud: Cloud, size: int) 
     put = await cloud.put("k", data)
     head = await cloud.send("HEAD", "/k", host=COS_HOST)
     assert put.headers["x-cos-hash-crc64ecma"] == head.headers["x-cos-hash-crc64ecma"] == str(crc64(data))
+
+
+async def test_a_test_sees_the_uploads_that_have_not_ended_and_the_objects_as_they_are_stored(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """With the parts that were put; an object in its place is seen once, whatever brought it."""
+    seen: list[tuple[str, int]] = []
+    emulator.on_put.append(lambda stored: seen.append((stored.key, stored.size)))
+    upload, other = await begin(cloud), await begin(cloud)
+    etag = (await put(cloud, upload, 1, SMALL)).headers["ETag"]
+    assert [(found.upload_id, len(parts)) for found, parts in emulator.multiparts] == [(upload, 1), (other, 0)]
+    assert seen == []
+    await complete(cloud, upload, [(1, etag)])
+    assert [found.upload_id for found, _ in emulator.multiparts] == [other]
+    emulator.put_object(BUCKET, REGION, "l", LARGE)
+    assert seen == [("k", len(SMALL)), ("l", len(LARGE))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,11 +10,13 @@ import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview_emulator import Credential, Emulator
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.policy import BucketRights, Rights
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.wire.signing import Credentials
@@ -25,7 +28,8 @@ from tests.unit.conftest import BUCKET, OTHER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call, Clock
 
 TTL = Duration(seconds=60)
 TEMPLATES = [
@@ -109,6 +113,46 @@ class TestOpening:
             target = page.url.removeprefix(f"https://{BUCKET.object_host}")
             answer = await fetch(emulator.url + target, host=BUCKET.object_host)
             assert (answer.status_code, answer.content.decode()) == (200, key)
+
+    async def test_a_page_url_is_valid_now_although_our_clock_is_wrong(self, emulator: Emulator) -> None:
+        """A cache had the job, and no reply has told the cloud's time: the object store is asked, until one has."""
+        asked = []
+
+        async def now(bucket: Bucket, key: str, _call: Call) -> float:
+            asked.append((bucket.name, key))
+            return SystemClock().now()
+
+        times = CloudTimes(FakeClock(SystemClock().now() - 90_000))
+        urls = PageUrls(
+            BucketRegistry([BUCKET]),
+            FakeCredentials(),
+            times,
+            ask=now,
+            base=f"{emulator.url}/_emulator/objects/{{host}}",
+        )
+        (page,) = (await urls.fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages
+        assert (await fetch(page.url)).status_code == 200
+        assert asked == [(BUCKET.name, "out/p-${Page}.jpg")]
+        times.hear(BUCKET.ci_host, formatdate(SystemClock().now(), usegmt=True))
+        (page,) = (await urls.fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages
+        assert (await fetch(page.url)).status_code == 200
+        assert len(asked) == 1
+
+    async def test_a_page_has_a_url_by_our_own_clock_when_the_object_store_does_not_answer(
+        self, emulator: Emulator
+    ) -> None:
+        async def now(_bucket: Bucket, _key: str, _call: Call) -> float:
+            raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "no")
+
+        urls = PageUrls(
+            BucketRegistry([BUCKET]),
+            FakeCredentials(),
+            CloudTimes(SystemClock()),
+            ask=now,
+            base=f"{emulator.url}/_emulator/objects/{{host}}",
+        )
+        (page,) = (await urls.fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages
+        assert (await fetch(page.url)).status_code == 200
 
     async def test_a_page_url_is_not_valid_for_another_bucket(self, emulator: Emulator) -> None:
         """A URL signed for one bucket does not open the same key in another."""

@@ -106,6 +106,12 @@ async def test_the_time_to_live_is_the_callers(office: Office) -> None:
     assert upload.expire_time.seconds == 1_700_000_060
 
 
+async def test_no_address_is_signed_before_the_time_of_the_store_is_known(office: Office) -> None:
+    """It would be valid at another time than is told."""
+    office.objects.failures["now"] = GatewayError(r.ERROR_REASON_UPSTREAM_UNAVAILABLE, "no")
+    assert await reason_of(begin(office)) == r.ERROR_REASON_UPSTREAM_UNAVAILABLE
+
+
 async def test_two_uploads_never_have_the_same_key(office: Office) -> None:
     """The placeholder is replaced wherever it stands, by 32 digits."""
     one, other = [await begin(office, object="${UploadId}/${UploadId}.pdf") for _ in range(2)]

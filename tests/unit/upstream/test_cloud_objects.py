@@ -153,12 +153,14 @@ def a_call() -> Call:
 
 
 async def test_the_facts_of_an_object_are_read_by_head() -> None:
-    """Its CRC-64 in decimal, and the upload that made it. A reply without length is not understood."""
+    """Its CRC-64 in decimal, and the upload that made it. A reply without length or ETag is not understood."""
     headers = {"content-length": "7", "etag": '"e"', "x-cos-hash-crc64ecma": "18446744073709551615"}
     scene = Scene(reply(headers=headers | {"x-cos-meta-docpreview-upload": "0f"}))
     assert await scene.tags.head(BUCKET, "k", a_call()) == ObjectFacts(7, '"e"', 2**64 - 1, "0f")
-    scene = Scene(reply(headers={"content-length": "7", "x-cos-hash-crc64ecma": "-1"}))
-    assert await scene.tags.head(BUCKET, "k", a_call()) == ObjectFacts(7, "", None, "")
+    scene = Scene(reply(headers={"content-length": "7", "etag": "e", "x-cos-hash-crc64ecma": "-1"}))
+    assert await scene.tags.head(BUCKET, "k", a_call()) == ObjectFacts(7, "e", None, "")
+    with pytest.raises(GatewayError, match="without the ETag"):
+        await Scene(reply(headers={"content-length": "7"})).tags.head(BUCKET, "k", a_call())
     with pytest.raises(GatewayError, match="without the length"):
         await Scene(reply()).tags.head(BUCKET, "k", a_call())
 
@@ -219,3 +221,47 @@ async def test_a_reply_that_is_not_the_clouds_form_is_no_completion(body: str) -
         with pytest.raises(UpstreamError) as caught:
             await call
         assert caught.value.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+
+DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
+"""1,700,000,000 s, at which a `FakeClock` begins."""
+
+
+@pytest.mark.parametrize("ahead", [-90_000.0, 90_000.0])
+async def test_a_request_that_was_signed_by_a_wrong_clock_is_sent_once_more_by_the_stores(ahead: float) -> None:
+    """The refusal of a HEAD does not say why: it is taken as one of the clock when the clock was wrong."""
+    scene = Scene(reply(status=403, headers={"date": DATE}), reply(headers={"etag": "e", "date": DATE}))
+    scene.clock.time += ahead
+    assert await scene.tag() == "e"
+    assert "q-sign-time=1699999940" in scene.transport.requests[1].target
+
+
+async def test_a_refusal_by_a_right_clock_is_not_repeated() -> None:
+    """Nor a second one."""
+    scene = Scene(reply(status=403, headers={"date": DATE}))
+    assert await scene.refused() == r.ERROR_REASON_INPUT_OBJECT_UNREADABLE
+    assert len(scene.transport.requests) == 1
+    scene = Scene(reply(status=403, headers={"date": DATE}))
+    scene.clock.time += 90_000
+    assert await scene.refused() == r.ERROR_REASON_INPUT_OBJECT_UNREADABLE
+    assert len(scene.transport.requests) == 2
+
+
+@pytest.mark.parametrize("status", [200, 403, 404, 503])
+async def test_the_stores_time_is_asked_for_once(status: int) -> None:
+    """A refusal tells it too. From then on our wall clock does not matter."""
+    scene = Scene(reply(status=status, headers={"date": DATE, "etag": "e", "content-length": "7"}))
+    scene.clock.time -= 10
+    for _ in range(2):
+        assert 0 <= await scene.tags.now(BUCKET, "k", a_call()) - 1_700_000_000 < 2
+        scene.clock.time += 90_000
+    assert len(scene.transport.requests) == 1
+
+
+async def test_without_an_answer_of_the_store_its_time_is_not_known() -> None:
+    """The error is that of the connection, or of the stranger who answered."""
+    with pytest.raises(GatewayError) as caught:
+        await Scene(TransportError("refused", sent=False)).tags.now(BUCKET, "k", a_call())
+    assert caught.value.reason == r.ERROR_REASON_UPSTREAM_UNREACHABLE
+    with pytest.raises(GatewayError):
+        await Scene(stranger(headers={"date": DATE})).tags.now(BUCKET, "k", a_call())

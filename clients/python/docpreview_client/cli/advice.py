@@ -30,8 +30,9 @@ _BY_REASON: Final = {
     "ACCOUNT_BLOCKED": "Settle the cloud account's arrears, or ask the vendor why it is blocked.",
     "INPUT_OBJECT_EMPTY": "The document is empty: upload it again.",
     "INPUT_OBJECT_TOO_LARGE": "The cloud converts documents of at most 200 MiB: make it smaller.",
-    "INPUT_FORMAT_UNSUPPORTED": "Convert the document to a kind that is named above, such as PDF.",
-    "INPUT_FORMAT_MISMATCH": "Give the document the suffix of what it is, or name that with --source-format.",
+    "INPUT_FORMAT_UNSUPPORTED": "Convert the document to a kind that is named above, such as PDF, or give it "
+    "the suffix of what it is.",
+    "INPUT_FORMAT_MISMATCH": "Give the document the suffix of what it is.",
     "INPUT_ENCRYPTED": "The document needs its password: --password-file, or --password - to be asked for it.",
     "UPLOAD_NOT_FOUND": "Upload the document again.",
     "UPLOAD_INCOMPLETE": "Upload the document again, and do not change it meanwhile.",

@@ -37,6 +37,8 @@ from docpreview_client.uploading import brought
 from docpreview_client.watching import TERMINAL_STATES
 
 _URL_TTL: Final = timedelta(minutes=15)
+_OF_FORMAT: Final = frozenset({"INPUT_FORMAT_UNSUPPORTED", "INPUT_FORMAT_MISMATCH"})
+_WITH_SUFFIX: Final = re.compile(r"[^/]\.[A-Za-z0-9]{1,10}\Z")
 _LOCAL: Final = re.compile(r"(/|\.{1,2}/|~|[A-Za-z]:\\|\.{0,2}\\)")
 
 
@@ -111,6 +113,17 @@ def telling_how_to_repeat(view: View, again: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def advising_source_format(view: View, key: str) -> Iterator[None]:
+    """Advises --source-format for a document of a wrong format whose key has no suffix, which would decide."""
+    try:
+        yield
+    except DocPreviewError as error:
+        if error.reason in _OF_FORMAT and not _WITH_SUFFIX.search(key):
+            view.note(f"{key} has no suffix: name the kind of document that it is with --source-format.")
+        raise
+
+
 async def follow(jobs: AsyncGenerator[PreviewJob, None], *, progress: Progress) -> PreviewJob:
     """Reports every state to `progress` and returns the last one, also when the deadline passes after the first."""
     seen: PreviewJob | None = None
@@ -145,7 +158,7 @@ async def preview(
                 key = await _uploaded(session, file, options, fields=fields, progress=progress) if file else document
                 again = "" if file and not options.upload_as else f" for {key} in the bucket,"
                 output = new_job.output_object(key)
-                with telling_how_to_repeat(session.view, again):
+                with telling_how_to_repeat(session.view, again), advising_source_format(session.view, key):
                     created = await _created(session, bucket, key, output_object=output, fields=fields)
         rest = _Rest(session, bucket, directory, progress)
         job, files = await rest.done(options.job_id or "", created)

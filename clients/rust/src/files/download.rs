@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use super::Task;
-use super::http::{Failure, IDLE};
+use super::http::{Failure, Http, IDLE};
 use super::manifest::{Manifest, part, prepare, remove};
 use super::names::names;
 use crate::client::{Client, wire};
@@ -231,9 +231,10 @@ impl Fetching {
         }
         let mut pauses = Pauses::up_to(Duration::from_secs(2));
         let (mut repeats, mut renewed) = (0, 0);
+        let mut longest = length(&partial).await;
         loop {
             let mut got = 0;
-            let outcome = self.rest(&url, &page.content_type, &partial, &mut got).await;
+            let outcome = rest(self.client.http(), &url, &page.content_type, &partial, &mut got).await;
             self.bytes.fetch_add(got, Ordering::Relaxed);
             let failure = match outcome {
                 Ok(length) => {
@@ -247,48 +248,64 @@ impl Fetching {
                 renewed += 1;
                 continue;
             }
-            // What brings something is not a failure in a row.
-            (repeats, renewed) = if got > 0 { (1, 0) } else { (repeats + 1, renewed) };
+            // What brings the page further is not a failure in a row.
+            let have = length(&partial).await;
+            (repeats, renewed) = if have > longest { (1, 0) } else { (repeats + 1, renewed) };
+            longest = longest.max(have);
             if !failure.is_transient() || repeats > REPEATS {
                 return Err(failure);
             }
             sleep(pauses.next(None)).await;
         }
     }
+}
 
-    /// Fetches what is missing of one page into its partial file; the length of the whole.
-    async fn rest(&self, url: &str, content_type: &str, partial: &Path, got: &mut u64) -> Result<u64, Failure> {
-        let have = fs::metadata(partial).await.map_or(0, |found| found.len());
-        let mut headers = HeaderMap::new();
-        if have > 0 {
-            headers.insert(RANGE, HeaderValue::try_from(format!("bytes={have}-")).expect("digits"));
+async fn length(partial: &Path) -> u64 {
+    fs::metadata(partial).await.map_or(0, |found| found.len())
+}
+
+/// Fetches what is missing of one page into its partial file; the length of the whole.
+async fn rest(http: &Http, url: &str, content_type: &str, partial: &Path, got: &mut u64) -> Result<u64, Failure> {
+    let have = length(partial).await;
+    let mut headers = HeaderMap::new();
+    if have > 0 {
+        headers.insert(RANGE, HeaderValue::try_from(format!("bytes={have}-")).expect("digits"));
+    }
+    let answer = match http.send(Method::GET, url, headers, Bytes::new(), IDLE).await {
+        Err(Failure::Refused(StatusCode::RANGE_NOT_SATISFIABLE, _)) => {
+            // Whole already, or of another length: it is fetched again.
+            remove(partial).await.map_err(Failure::Here)?;
+            return Err(Failure::Broken("the cloud has no such range".to_owned()));
         }
-        let answer = match self.client.http().send(Method::GET, url, headers, Bytes::new(), IDLE).await {
-            Err(Failure::Refused(StatusCode::RANGE_NOT_SATISFIABLE, _)) => {
-                // Whole already, or of another length: it is fetched again.
-                remove(partial).await.map_err(Failure::Here)?;
-                return Err(Failure::Broken("the cloud has no such range".to_owned()));
-            }
-            answer => answer?,
-        };
-        if let Some(other) = other_type(answer.headers(), content_type) {
-            return Err(no_page(&format!("sent {other:?} and not {content_type}")));
+        // To a page where somebody is to log in, most likely.
+        Err(Failure::Refused(status, _)) if status.is_redirection() => {
+            return Err(no_page(&format!("sent {}", status.as_u16())));
         }
-        let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
-        let whole = match (resumed, range(answer.headers())) {
-            (true, Some((begin, whole))) if begin == have => Some(whole),
-            (true, _) => return Err(Failure::Broken("the cloud sent another range".to_owned())),
-            (false, _) => answer.body().size_hint().exact(),
-        };
-        append(answer, partial, resumed, got).await?;
-        let length = if resumed { have + *got } else { *got };
-        match whole {
-            Some(whole) if length != whole => {
-                Err(Failure::Broken(format!("it has {length} bytes, and the cloud has {whole}")))
-            }
-            _ if length == 0 => Err(no_page("sent nothing")),
-            _ => Ok(length),
+        answer => answer?,
+    };
+    if let Some(other) = other_type(answer.headers(), content_type) {
+        return Err(no_page(&format!("sent {other:?} and not {content_type}")));
+    }
+    let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
+    let whole = match (resumed, range(answer.headers())) {
+        (true, Some((begin, whole))) if begin == have => Some(whole),
+        (true, _) => return Err(Failure::Broken("the cloud sent another range".to_owned())),
+        (false, _) => answer.body().size_hint().exact(),
+    };
+    let begin = if resumed { have } else { 0 };
+    let most = whole.unwrap_or(http.longest);
+    append(answer, partial, begin, most, http.idle, got).await?;
+    let length = begin + *got;
+    if length > most {
+        remove(partial).await.map_err(Failure::Here)?;
+        return Err(no_page(&format!("sent more than {most} bytes")));
+    }
+    match whole {
+        Some(whole) if length != whole => {
+            Err(Failure::Broken(format!("it has {length} bytes, and the cloud has {whole}")))
         }
+        _ if length == 0 => Err(no_page("sent nothing")),
+        _ => Ok(length),
     }
 }
 
@@ -305,23 +322,34 @@ fn other_type<'a>(headers: &'a HeaderMap, page: &str) -> Option<&'a str> {
     (!answered.is_empty() && !page.is_empty() && !answered.eq_ignore_ascii_case(page)).then_some(answered)
 }
 
-/// Writes what comes to the end of a file, or of a new one; what has come before it broke is kept.
-async fn append(answer: Response<Incoming>, file: &Path, resumed: bool, got: &mut u64) -> Result<(), Failure> {
+/// Writes what comes to the end of a file that has `begin` bytes, or of a new one, until it has more than `most`; what has
+/// come before it broke is kept.
+async fn append(
+    answer: Response<Incoming>,
+    file: &Path,
+    begin: u64,
+    most: u64,
+    idle: Duration,
+    got: &mut u64,
+) -> Result<(), Failure> {
     let here = |error| Failure::Here(Error::of_file(file, error));
     let mut options = OpenOptions::new();
-    let options = if resumed { options.append(true) } else { options.write(true).create(true).truncate(true) };
+    let options = if begin > 0 { options.append(true) } else { options.write(true).create(true).truncate(true) };
     let mut open = options.open(file).await.map_err(here)?;
     let mut body = answer.into_body();
     let broken = loop {
-        match timeout(IDLE, body.frame()).await {
+        match timeout(idle, body.frame()).await {
             Ok(None) => break None,
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 open.write_all(&data).await.map_err(here)?;
                 *got += data.len() as u64;
+                if begin + *got > most {
+                    break None;
+                }
             }
             Ok(Some(Err(error))) => break Some(innermost(&error)),
-            Err(_) => break Some(format!("nothing came for {IDLE:?}")),
+            Err(_) => break Some(format!("nothing came for {idle:?}")),
         }
     };
     open.flush().await.map_err(here)?;
@@ -334,4 +362,65 @@ fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
     let (range, whole) = text.split_once('/')?;
     let (begin, _) = range.split_once('-')?;
     Some((begin.parse().ok()?, whole.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that sends these bytes to whoever comes, and then holds the connection; its address.
+    async fn sending(bytes: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/page", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(&bytes).await; // the client may have enough of them
+                held.push(stream);
+            }
+        });
+        url
+    }
+
+    async fn fetched(bytes: Vec<u8>, file: &str) -> (Result<u64, Failure>, PathBuf) {
+        let mut http = Http::new();
+        (http.idle, http.longest) = (Duration::from_millis(300), 1000);
+        let partial = std::env::temp_dir().join(format!("docpreview-{}-{file}", std::process::id()));
+        let _ = fs::remove_file(&partial).await;
+        (rest(&http, &sending(bytes).await, "", &partial, &mut 0).await, partial)
+    }
+
+    /// A body whose length nobody tells ends with the longest that a page can have.
+    #[tokio::test]
+    async fn body_without_end() {
+        let bytes = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![0; 100_000]].concat();
+        let (outcome, partial) = fetched(bytes, "body_without_end").await;
+        let failure = outcome.unwrap_err();
+        assert!(failure.is_transient());
+        assert_eq!(failure.of("page").message(), format!("page: {}", text(&no_page("sent more than 1000 bytes"))));
+        assert!(!partial.exists());
+    }
+
+    /// A body that gives nothing for some time is broken, and what came of it stays for the next attempt.
+    #[tokio::test]
+    async fn body_that_stops() {
+        let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhello".to_vec();
+        let (outcome, partial) = fetched(bytes, "body_that_stops").await;
+        assert_eq!(text(&outcome.unwrap_err()), "nothing came for 300ms");
+        assert_eq!(fs::read(&partial).await.unwrap(), b"hello");
+        fs::remove_file(&partial).await.unwrap();
+    }
+
+    fn text(failure: &Failure) -> &str {
+        match failure {
+            Failure::Broken(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -22,7 +22,13 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 const LONGEST_REFUSAL: usize = 16 * 1024;
 
 /// Makes requests.
-pub(crate) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Longer than this without a byte, and a body is broken.
+    pub(super) idle: Duration,
+    /// Bytes of a body whose length nobody tells, at most.
+    pub(super) longest: u64,
+}
 
 /// Why a transfer failed.
 #[derive(Debug)]
@@ -51,7 +57,7 @@ impl Http {
         connector.set_nodelay(true);
         let https =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        Self(Client::builder(TokioExecutor::new()).build(https))
+        Self { client: Client::builder(TokioExecutor::new()).build(https), idle: IDLE, longest: 1 << 30 }
     }
 
     /// The cloud's answer, when it is one of success; it must begin within `limit`.
@@ -66,7 +72,7 @@ impl Http {
         let uri: Uri = url.parse().map_err(|_| Failure::Here(internal("the gateway's address is none")))?;
         let mut request = Request::new(Full::new(content));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-        let response = match timeout(limit, self.0.request(request)).await {
+        let response = match timeout(limit, self.client.request(request)).await {
             Ok(answer) => answer.map_err(|error| Failure::Broken(innermost(&error)))?,
             Err(_) => return Err(Failure::Broken(format!("no answer within {limit:?}"))),
         };

@@ -67,7 +67,9 @@ impl Client {
     /// `.docpreview.json` in the directory. Pages of another job that are noted there are deleted.
     ///
     /// `FailedPrecondition`: the job has no pages, or a file cannot be written. `PermissionDenied`: the gateway gives
-    /// the caller no addresses, or the cloud refused them. `Unavailable`: the cloud or the gateway cannot be reached.
+    /// the caller no addresses, or the cloud refused them. `Unavailable`: the cloud or the gateway cannot be reached, or,
+    /// after repeats, something on the way sent what is no page: nothing, another type, or more than it tells (than 1 GiB,
+    /// where it tells no length). Only one download at a time may go to a directory.
     pub fn download(&self, job: &PreviewJob, directory: impl Into<PathBuf>) -> Download {
         Download::new(self.clone(), job.clone(), directory.into())
     }

@@ -151,8 +151,7 @@ impl IntoFuture for Preview {
 
 /// Whether an upload was refused because its object is there.
 fn is_there_already(error: &Error) -> bool {
-    // The reason has other causes, which only the sentence tells apart.
-    error.reason() == "UPLOAD_INCOMPLETE" && error.message().contains("an object of this key exists already")
+    error.reason() == "OBJECT_EXISTS"
 }
 
 /// Where the results of a job go that names no place.

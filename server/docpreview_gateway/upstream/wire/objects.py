@@ -31,6 +31,9 @@ def facts(reply: HttpReply) -> ObjectFacts:
     length = headers.get("content-length", "")
     if not _NUMBER.fullmatch(length):
         raise bad_response("reply to HEAD without the length of the object")
+    if not headers.get("etag"):
+        # Every object has one: this is not what the store says of an object, nor of the upload that made it.
+        raise bad_response("reply to HEAD without the ETag of the object")
     crc64 = headers.get("x-cos-hash-crc64ecma", "")
     return ObjectFacts(
         length=int(length),

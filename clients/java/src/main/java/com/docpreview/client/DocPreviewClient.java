@@ -108,13 +108,16 @@ public final class DocPreviewClient implements AutoCloseable {
     /**
      * Brings the pages of a job to a directory, several at a time, and returns them in order. Their names sort: {@code
      * page-0001.jpg}, of spreadsheets {@code sheet-01-page-001.jpg}, of a PDF {@code document.pdf}. A download that
-     * broke off goes on where it ended; pages of another job that an earlier download brought here are deleted.
+     * broke off goes on where it ended; pages of another job that an earlier download brought here are deleted. Only one
+     * download at a time may go to a directory.
      *
      * @param job in {@code STATE_SUCCESS}; with or without addresses of pages, which are asked for when they are missing
      *     or have expired
      * @throws java.io.UncheckedIOException the directory or a page cannot be written
      * @throws DocPreviewException.FailedPrecondition the job has not succeeded
-     * @throws DocPreviewException.InternalError not the cloud but something on the way to it, such as a proxy, has answered
+     * @throws DocPreviewException.Unavailable the cloud cannot be reached, or, after repeats, something on the way to it,
+     *     such as a proxy, has answered with what is no page: it is empty, of another content type, or longer than it
+     *     says (than 1 GiB, where it does not)
      */
     public List<Path> download(PreviewJob job, Path directory, TransferSettings settings) {
         return async.transfers().download(job, directory, settings);

@@ -285,10 +285,7 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /**
-     * Something unexpected happened in the gateway, or it answered in a way that this client does not know. Of a
-     * download: something on the way, such as a proxy, has answered.
-     */
+    /** Something unexpected happened in the gateway, or it answered in a way that this client does not know. */
     public static final class InternalError extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 

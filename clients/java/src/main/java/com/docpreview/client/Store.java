@@ -38,16 +38,26 @@ final class Store {
     private static final int REPEATS = 3;
     private static final Duration CONNECT_WITHIN = Duration.ofSeconds(10);
     /** A transfer on which no byte moves for this long is dead. */
-    private static final Duration IDLE = Duration.ofSeconds(30);
+    private static final Duration IDLE = Duration.ofSeconds(60);
+    /** Bytes of a body whose length nobody tells, at most. */
+    private static final long LONGEST = 1L << 30;
     /** These are the HTTP client's own: it sends the host of the address and the length of the body. */
     private static final Set<String> SENT_ANYWAY = caseless("host", "content-length");
     private static final Pattern CODE = Pattern.compile("<Code>([A-Za-z0-9.]{1,100})</Code>");
 
+    private final Duration idle;
+    private final long longest;
     private HttpClient http;
 
     /** With this client, or null: with one that is made when the first transfer begins. */
     Store(HttpClient http) {
+        this(http, IDLE, LONGEST);
+    }
+
+    Store(HttpClient http, Duration idle, long longest) {
         this.http = http;
+        this.idle = idle;
+        this.longest = longest;
     }
 
     /** A reply; {@code code} is the store's own of an error, or empty. */
@@ -69,12 +79,12 @@ final class Store {
     }
 
     /**
-     * Makes the exchange, and again after a connection that broke, 429 and 5xx, up to three times.
+     * Makes the exchange, and again after a connection that broke, 429, 5xx and the reply of something else than the
+     * store, up to three times.
      *
      * @param what is done, for the error
      * @return the reply, any but 429 and 5xx
-     * @throws Unavailable the store cannot be reached, or cannot serve
-     * @throws InternalError something else than the store has answered
+     * @throws Unavailable the store cannot be reached, or cannot serve, or something else has answered
      * @throws UncheckedIOException a local file cannot be read or written
      */
     static Reply repeated(String what, Deadline deadline, Exchange exchange) {
@@ -93,7 +103,7 @@ final class Store {
             } catch (ForeignReply foreign) {
                 String sentence = "Not the cloud but something on the way to it, such as a proxy, answered to " + what
                         + ": " + foreign.getMessage() + ".";
-                throw new InternalError(sentence, Status.Code.INTERNAL, ErrorFacts.NONE, foreign);
+                failure = unavailable(sentence, foreign);
             } catch (IOException broken) {
                 deadline.check();
                 failure = unavailable("The connection to the cloud failed, to " + what + ": " + broken, broken);
@@ -130,7 +140,7 @@ final class Store {
         if (from > 0) {
             request.header("range", "bytes=" + from + "-");
         }
-        return exchange(request, ToFile.appending(file, type, from, moved), moved, deadline);
+        return exchange(request, ToFile.appending(file, type, from, longest, moved), moved, deadline);
     }
 
     private Reply exchange(HttpRequest.Builder request, BodyHandler<String> body, AtomicLong moved, Deadline deadline)
@@ -156,20 +166,25 @@ final class Store {
     }
 
     /** The response, as long as bytes move. */
-    private static HttpResponse<String> await(
+    private HttpResponse<String> await(
             CompletableFuture<HttpResponse<String>> exchange, AtomicLong moved, Deadline deadline)
             throws IOException, InterruptedException {
-        long before = -1;
+        Duration look = idle.dividedBy(10);
+        long before = moved.get();
+        Deadline silence = Deadline.after(idle);
         while (true) {
             try {
-                return exchange.get(deadline.atMost(IDLE).toNanos(), TimeUnit.NANOSECONDS);
+                return exchange.get(deadline.atMost(look).toNanos(), TimeUnit.NANOSECONDS);
             } catch (TimeoutException slow) {
                 long now = moved.get();
-                if (now == before || deadline.hasPassed()) {
-                    abandon(exchange, moved);
-                    throw new HttpTimeoutException("no byte moved for " + IDLE.toSeconds() + " seconds");
+                if (now != before) {
+                    before = now;
+                    silence = Deadline.after(idle);
                 }
-                before = now;
+                if (silence.hasPassed() || deadline.hasPassed()) {
+                    abandon(exchange, moved);
+                    throw new HttpTimeoutException("no byte moved for " + idle.toSeconds() + " seconds");
+                }
             } catch (InterruptedException interrupt) {
                 abandon(exchange, moved);
                 throw interrupt;

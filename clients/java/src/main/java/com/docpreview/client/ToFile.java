@@ -8,6 +8,7 @@ import java.net.http.HttpResponse.ResponseInfo;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
@@ -22,7 +23,8 @@ import java.util.regex.Pattern;
  * The body of a reply: a good one goes to a file, of another one the beginning becomes the text.
  *
  * <p>200 replaces what the file had, and 206 goes on where it ended. The file's length must be what the reply says in
- * the end, and not 0.
+ * the end, and not 0. A body that goes on beyond that, or beyond the longest where the reply says nothing, is broken off and
+ * its file deleted.
  */
 final class ToFile implements BodySubscriber<String> {
     private static final int LONGEST_TEXT = 16 * 1024;
@@ -33,35 +35,42 @@ final class ToFile implements BodySubscriber<String> {
     private final Path file;
     private final FileChannel channel;
     private final long expected;
+    private final long most;
     private final AtomicLong moved;
     private Flow.Subscription source;
 
-    private ToFile(Path file, FileChannel channel, long expected, AtomicLong moved) {
+    private ToFile(Path file, FileChannel channel, long expected, long longest, AtomicLong moved) {
         this.file = file;
         this.channel = channel;
         this.expected = expected;
+        this.most = expected >= 0 ? expected : longest;
         this.moved = moved;
     }
 
     /** No body is kept but the text of an error. */
     static BodyHandler<String> errorsOnly() {
-        return reply -> new ToFile(null, null, -1, new AtomicLong());
+        return reply -> textOnly(new AtomicLong());
     }
 
     /** A file that has {@code from} bytes already, of a content of this type; empty when that is not known. */
-    static BodyHandler<String> appending(Path file, String type, long from, AtomicLong moved) {
+    static BodyHandler<String> appending(Path file, String type, long from, long longest, AtomicLong moved) {
         return reply -> {
             try {
                 if (reply.statusCode() == 200 || reply.statusCode() == 206) {
                     check(reply, type); // before the file is touched
                 }
                 return switch (reply.statusCode()) {
-                    case 200 -> begun(file, 0, length(reply), moved);
+                    case 200 -> begun(file, 0, length(reply), longest, moved);
                     case 206 -> continued(file, from, reply, moved);
-                    default -> new ToFile(null, null, -1, moved);
+                    default -> {
+                        if (reply.statusCode() < 400) { // a redirect to a sign-in page, most likely
+                            throw new ForeignReply("its status is HTTP " + reply.statusCode());
+                        }
+                        yield textOnly(moved);
+                    }
                 };
             } catch (IOException failure) {
-                ToFile failed = new ToFile(null, null, -1, moved);
+                ToFile failed = textOnly(moved);
                 failed.result.completeExceptionally(failure);
                 return failed;
             }
@@ -90,15 +99,20 @@ final class ToFile implements BodySubscriber<String> {
         if (!range.matches() || Long.parseLong(range.group(1)) != from) {
             throw new IOException("the cloud answered with another range than was asked for");
         }
-        return begun(file, from, Long.parseLong(range.group(2)), moved);
+        return begun(file, from, Long.parseLong(range.group(2)), -1, moved);
     }
 
-    private static ToFile begun(Path file, long from, long expected, AtomicLong moved) throws LocalFailure {
+    private static ToFile textOnly(AtomicLong moved) {
+        return new ToFile(null, null, -1, -1, moved);
+    }
+
+    private static ToFile begun(Path file, long from, long expected, long longest, AtomicLong moved)
+            throws LocalFailure {
         try {
             FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
             channel.truncate(from);
             channel.position(from);
-            return new ToFile(file, channel, expected, moved);
+            return new ToFile(file, channel, expected, longest, moved);
         } catch (IOException failure) {
             throw new LocalFailure(file, failure);
         }
@@ -131,6 +145,12 @@ final class ToFile implements BodySubscriber<String> {
                 } else {
                     write(buffer);
                 }
+            }
+            if (channel != null && channel.position() > most) {
+                source.cancel();
+                close();
+                Files.delete(file);
+                result.completeExceptionally(new ForeignReply("its body has more than " + most + " bytes"));
             }
         } catch (IOException failure) {
             source.cancel();

@@ -1,6 +1,6 @@
 package com.docpreview.client;
 
-import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PreviewUnfinished;
 import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.CreatePreviewJobRequestOrBuilder;
@@ -64,7 +64,7 @@ final class Transfers {
         String key = own ? request.getInputObject() : Uploads.key(file, request.getRequestId());
         try {
             return uploads.upload(file, request.getBucket(), key, settings.contentType(), deadline).getObject();
-        } catch (FailedPrecondition refused) {
+        } catch (InvalidRequest refused) {
             if (own || !Uploads.existsAlready(refused)) {
                 throw refused;
             }

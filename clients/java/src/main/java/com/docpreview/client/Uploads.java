@@ -62,10 +62,9 @@ final class Uploads {
         return "in/" + id + (suffix.isEmpty() ? "" : "." + suffix);
     }
 
-    /** Whether the key of the upload has an object already. The reason alone also tells of contents that are not whole. */
-    static boolean existsAlready(FailedPrecondition error) {
-        return error.reason().equals("UPLOAD_INCOMPLETE")
-                && error.sentence().contains("an object of this key exists already");
+    /** Whether the key of the upload has an object already. */
+    static boolean existsAlready(InvalidRequest error) {
+        return error.reason().equals("OBJECT_EXISTS");
     }
 
     /** The suffix of a name, in lower case; empty when it has none that can stand in a key. */

@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
@@ -25,7 +26,14 @@ final class CloudStore implements AutoCloseable {
     record Asked(String method, String path, Map<String, String> headers, byte[] body) {}
 
     /** In the place of an answer: a status, or a body that breaks off after so many bytes. */
-    record Fault(int status, int bytes) {}
+    record Fault(int status, int bytes, Way way) {}
+
+    /** What a body does after the bytes of its fault; a LONG one is in chunks, twice the object. */
+    enum Way {
+        BREAKS,
+        STOPS,
+        LONG
+    }
 
     private static final int NO_ANSWER = 0;
 
@@ -36,6 +44,7 @@ final class CloudStore implements AutoCloseable {
     private final Map<String, Runnable> during = new ConcurrentHashMap<>();
     private final Map<String, Deque<Fault>> faults = new ConcurrentHashMap<>();
     private final ExecutorService threads = Executors.newCachedThreadPool();
+    private final CountDownLatch closed = new CountDownLatch(1);
     private final HttpServer server;
 
     CloudStore() throws IOException {
@@ -53,14 +62,26 @@ final class CloudStore implements AutoCloseable {
     /** The next request of this path is answered with this status. */
     CloudStore refuses(String path, int... statuses) {
         for (int status : statuses) {
-            faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(status, 0));
+            faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(status, 0, Way.BREAKS));
         }
         return this;
     }
 
     /** The next request of this path gets so many bytes of the object, and then the connection ends. */
     CloudStore breaksAfter(String path, int bytes) {
-        faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(200, bytes));
+        faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(200, bytes, Way.BREAKS));
+        return this;
+    }
+
+    /** The next request of this path gets so many bytes of the object, and then nothing. */
+    CloudStore stopsAfter(String path, int bytes) {
+        faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(200, bytes, Way.STOPS));
+        return this;
+    }
+
+    /** The next request of this path gets twice the object, without Content-Length. */
+    CloudStore isTooLong(String path) {
+        faults.computeIfAbsent(path, key -> new ArrayDeque<>()).add(new Fault(200, 0, Way.LONG));
         return this;
     }
 
@@ -109,7 +130,7 @@ final class CloudStore implements AutoCloseable {
         }
     }
 
-    private static void send(HttpExchange exchange, byte[] whole, String range, Fault fault) throws IOException {
+    private void send(HttpExchange exchange, byte[] whole, String range, Fault fault) throws IOException {
         if (whole == null) {
             exchange.sendResponseHeaders(404, -1);
             return;
@@ -124,13 +145,27 @@ final class CloudStore implements AutoCloseable {
             exchange.getResponseHeaders()
                     .set("Content-Range", "bytes " + from + "-" + (whole.length - 1) + "/" + whole.length);
         }
+        if (fault != null && fault.way() == Way.LONG) {
+            exchange.sendResponseHeaders(from > 0 ? 206 : 200, 0);
+            exchange.getResponseBody().write(whole);
+            exchange.getResponseBody().write(whole);
+            return;
+        }
         exchange.sendResponseHeaders(from > 0 ? 206 : 200, rest.length == 0 ? -1 : rest.length);
         exchange.getResponseBody().write(rest, 0, fault == null ? rest.length : fault.bytes());
         exchange.getResponseBody().flush();
+        if (fault != null && fault.way() == Way.STOPS) {
+            try {
+                closed.await();
+            } catch (InterruptedException stop) {
+                Thread.currentThread().interrupt();
+            }
+        }
     }
 
     @Override
     public void close() {
+        closed.countDown();
         server.stop(0);
         threads.shutdownNow();
     }

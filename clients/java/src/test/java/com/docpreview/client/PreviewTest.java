@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.docpreview.client.DocPreviewException.DeadlineExceeded;
 import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.Interrupted;
 import com.docpreview.client.DocPreviewException.OutcomeUnknown;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
@@ -95,9 +96,7 @@ final class PreviewTest extends TransfersFixture {
             PreviewJob.newBuilder().setJobId("d1").setState(State.STATE_SUBMITTED).build();
     private static final String ID = "11111111-2222-4333-8444-555555555555";
     private static final StatusRuntimeException EXISTS = Gateway.errorSaying(
-            "the upload is not complete: an object of this key exists already, and must not be replaced",
-            Status.Code.FAILED_PRECONDITION,
-            "UPLOAD_INCOMPLETE");
+            "an object is in the way", Status.Code.ALREADY_EXISTS, "OBJECT_EXISTS");
 
     /** A gateway that has brought the file and made the job. */
     private void created() {
@@ -225,11 +224,11 @@ final class PreviewTest extends TransfersFixture {
         Path file = file("0123456789");
         CreatePreviewJobRequest own = REQUEST.toBuilder().setInputObject("in/mine.pdf").build();
         gateway.breaks(EXISTS);
-        assertThrows(
-                FailedPrecondition.class, () -> client.preview(file, own, pages(), TransferSettings.defaults()));
+        assertThrows(InvalidRequest.class, () -> client.preview(file, own, pages(), TransferSettings.defaults()));
         assertEquals("in/mine.pdf", requests(CreateUploadRequest.class).get(0).getObject());
         gateway.answers(upload("t", IN_AN_HOUR))
-                .breaks(Gateway.error(Status.Code.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE"));
+                .breaks(Gateway.errorSaying(
+                        "an object of this key exists already", Status.Code.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE"));
         assertThrows(FailedPrecondition.class, () -> client.preview(file, "b", pages()));
         assertEquals(List.of(), requests(CreatePreviewJobRequest.class));
     }

@@ -8,7 +8,6 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.docpreview.client.DocPreviewException.FailedPrecondition;
-import com.docpreview.client.DocPreviewException.InternalError;
 import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
 import com.docpreview.client.DocPreviewException.Unavailable;
@@ -23,13 +22,16 @@ import com.docpreview.v1.PreviewResult;
 import io.grpc.Status;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.http.HttpTimeoutException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileTime;
 import java.security.MessageDigest;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -328,24 +330,57 @@ final class TransfersTest extends TransfersFixture {
         PreviewJob job = typed(job("d1", 2, "/a/"), "image/jpeg");
         store.types.put("/a/1", "IMAGE/jpeg; charset=binary");
         store.types.put("/a/2", "text/html");
-        InternalError error = assertThrows(InternalError.class, () -> client.download(job, pages()));
+        Unavailable error = assertThrows(Unavailable.class, () -> client.download(job, pages()));
+        assertEquals(Retry.NOW, error.retry());
         assertTrue(error.getMessage().contains("such as a proxy, answered to page 2 of 2"), error.getMessage());
         assertTrue(error.getMessage().contains("content type is text/html, not image/jpeg"), error.getMessage());
         assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
         assertFalse(Files.exists(pages().resolve("page-0002.jpg.part")));
-        assertEquals(1, store.paths("GET").stream().filter("/a/2"::equals).count());
+        assertEquals(4, store.paths("GET").stream().filter("/a/2"::equals).count());
 
         store.types.remove("/a/2");
         byte[] page = store.objects.put("/a/2", new byte[0]);
-        error = assertThrows(InternalError.class, () -> client.download(job, pages()));
+        error = assertThrows(Unavailable.class, () -> client.download(job, pages()));
         assertTrue(error.getMessage().contains("its body is empty"), error.getMessage());
-        store.refuses("/a/2", 204);
-        FailedPrecondition nothing = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
-        assertTrue(nothing.getMessage().contains("HTTP 204"), nothing.getMessage());
+        for (int status : List.of(204, 302)) {
+            store.refuses("/a/2", status, status, status, status);
+            error = assertThrows(Unavailable.class, () -> client.download(job, pages()));
+            assertTrue(error.getMessage().contains("its status is HTTP " + status), error.getMessage());
+        }
         assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
 
         store.objects.put("/a/2", page);
         assertEquals("content of page 2", Files.readString(client.download(job, pages()).get(1)));
+    }
+
+    @Test
+    @DisplayName("A page that is longer than told is fetched anew")
+    void longerThanTold() throws Exception {
+        PreviewJob job = job("d1", 1, "/a/");
+        store.breaksAfter("/a/1", 5).isTooLong("/a/1");
+        assertEquals("content of page 1", Files.readString(client.download(job, pages()).get(0)));
+        assertEquals(
+                Arrays.asList(null, "bytes=5-", null),
+                store.asked.stream().map(asked -> asked.headers().get("range")).toList());
+    }
+
+    @Test
+    @DisplayName("A body without end is no page and leaves no file, and one that stops is a broken connection")
+    void withoutEnd() throws Exception {
+        job("d1", 1, "/a/");
+        Path part = folder.resolve("part");
+        Store bounded = new Store(null, Duration.ofMillis(500), 17);
+        Deadline deadline = Deadline.after(Duration.ofSeconds(30));
+        store.isTooLong("/a/1");
+        ForeignReply error = assertThrows(
+                ForeignReply.class, () -> bounded.get(store.url("/a/1"), "", part, 0, deadline));
+        assertEquals("its body has more than 17 bytes", error.getMessage());
+        assertFalse(Files.exists(part));
+
+        store.stopsAfter("/a/1", 5);
+        assertThrows(HttpTimeoutException.class, () -> bounded.get(store.url("/a/1"), "", part, 0, deadline));
+        assertFalse(deadline.hasPassed());
+        assertEquals("conte", Files.readString(part));
     }
 
     private static PreviewJob typed(PreviewJob job, String type) {
