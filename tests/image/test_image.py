@@ -74,8 +74,9 @@ def gateway() -> Iterator[Image]:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Image]:
+    """The emulator's image without LibreOffice; tests/image/test_dist.py has the other one."""
     tools()
-    with built("emulator") as image:
+    with built("emulator", f"IMAGE_BUILD_ARGS={os.environ.get('IMAGE_BUILD_ARGS', '')} --build-arg OFFICE=no") as image:
         yield image
 
 
