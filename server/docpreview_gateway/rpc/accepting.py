@@ -74,13 +74,17 @@ class _Step:
 
     A step fails only when its call has ended. It is no failure here: no message is then the end of the messages, and a
     handler whose caller has left is cancelled in any case.
+
+    It keeps its `call`: the library has a pointer to that until the step has ended, and nothing else may be left that
+    holds it when the task of the call was cancelled.
     """
 
     # Not a subclass of asyncio's future, which awaits slower.
-    __slots__ = ("cancelled", "future", "set_result")
+    __slots__ = ("call", "cancelled", "future", "set_result")
 
-    def __init__(self, future: asyncio.Future[None]) -> None:
+    def __init__(self, future: asyncio.Future[None], call: _Call) -> None:
         self.future = future
+        self.call = call
         self.cancelled = future.cancelled
         self.set_result = future.set_result
 
@@ -110,7 +114,7 @@ class _Call:
 
     def create_future(self) -> _Step:
         self._step = self._loop.create_future()
-        return _Step(self._step)
+        return _Step(self._step, self)
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: object) -> None:
         """Tell of the end of a step: at once in the loop's thread, as gRPC does for a loop that it knows."""

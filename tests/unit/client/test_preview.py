@@ -263,7 +263,7 @@ def test_preview_of_a_failed_job_prints_the_failure_and_what_to_do_and_writes_no
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("refusal", [(403, 5), (404, 4), (503, 6), (302, 70)])
+@pytest.mark.parametrize("refusal", [(403, 5), (404, 4), (503, 6), (302, 6)])
 def test_a_refused_page_sets_the_exit_code_and_leaves_no_file_or_address(
     preview: Preview, pages: PreviewJob, storage: FakeStorage, tmp_path: Path, refusal: tuple[int, int]
 ) -> None:

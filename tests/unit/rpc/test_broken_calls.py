@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -175,3 +176,16 @@ async def test_calls_that_are_broken_off_keep_no_memory_and_no_handler(
         grown = bytes_in_use() - before
     assert methods.running == 0
     assert grown < CALLS * LEAKED / 4
+
+
+async def test_calls_that_are_cancelled_while_the_library_has_a_step_of_theirs_do_not_crash_the_process() -> None:
+    """The library has a pointer to each such call, which nothing else may hold any more."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.unit.rpc.cancelled_calls",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await child.communicate()
+    assert child.returncode == 0, output[-2000:].decode()
