@@ -40,22 +40,20 @@ RUN python3 -m venv --without-pip /opt/docpreview \
  && mkdir -p /empty
 
 FROM ${BASE_IMAGE} AS emulator
-# Slides, texts and sheets need LibreOffice (600 MB); PDFs need nothing. `--build-arg OFFICE=yes` adds it.
-ARG OFFICE=no
+# Slides, text documents and spreadsheets need LibreOffice and fonts (with those for Chinese, Japanese and Korean 800 MB); PDFs need nothing.
+# `--build-arg OFFICE=no` leaves them out.
+ARG OFFICE=yes
 # The distribution's security updates are wanted, so its packages are not pinned.
 # hadolint ignore=DL3008
 RUN if [ "$OFFICE" = yes ]; then \
       apt-get update \
-      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core \
+      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc \
+        fonts-dejavu-core fonts-liberation fonts-noto-cjk \
       && rm -rf /var/lib/apt/lists/*; \
     fi
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="docpreview-emulator" \
       org.opencontainers.image.description="Emulator of Tencent Cloud CI document-preview jobs that really renders; for development, not for the internet" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=emulator-files /opt/docpreview /opt/docpreview
 COPY --from=emulator-files --chown=65532:65532 /empty /var/lib/docpreview
 ENV PATH=/opt/docpreview/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
@@ -69,13 +67,9 @@ ENTRYPOINT ["/opt/docpreview/bin/docpreview-emulator"]
 CMD ["serve", "--host", "0.0.0.0", "--allow-remote", "--data-dir", "/var/lib/docpreview"]
 
 FROM ${RUNTIME_IMAGE} AS gateway
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="docpreview-gateway" \
       org.opencontainers.image.description="gRPC gateway to Tencent Cloud CI document-preview jobs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=gateway-files /opt/docpreview /opt/docpreview
 # The ledger of creates, where replicas share no state: mount a volume here, the rest of the root can be read-only.
 COPY --from=gateway-files --chown=65532:65532 /empty /var/lib/docpreview

@@ -161,7 +161,7 @@ lock: $(READY) ## newest versions that the pyproject.toml files allow, with hash
 	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
 	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
 
-.PHONY: chart chart-files chart-goldens
+.PHONY: chart chart-files chart-goldens chart-cluster apiserver
 chart: export CI := $(or $(CI),1)
 chart: $(READY) ## the Helm chart: lint, rendering, schemas, and its configuration as the gateway reads it (needs helm)
 	$(BIN)/python helm/generate.py --check
@@ -173,37 +173,42 @@ chart-files: $(READY) ## the chart's schema of values and README, from values.ya
 chart-goldens: $(READY) ## take over what the chart renders now
 	CHART_GOLDENS=write $(BIN)/pytest -q tests/chart -k goldens
 
+# With its version in it: helm asks the server.
+apiserver: ## etcd and kube-apiserver from their Go modules, in build/apiserver, for chart-cluster (needs go; six minutes of a core)
+	cd tests/chart/apiserver && version=$$(sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod) && \
+	  go build -o $(CURDIR)/build/apiserver/etcd go.etcd.io/etcd/server/v3 && \
+	  go build -ldflags "-X k8s.io/component-base/version.gitVersion=$$version" -o $(CURDIR)/build/apiserver/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+
+chart-cluster: $(READY) apiserver ## the chart's objects in a real API server: strict decoding, validation, admission, helm install (needs helm)
+	$(BIN)/pytest -m long tests/chart
+
 .PHONY: image image-test sbom audit
-image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=yes' adds LibreOffice
+# Without buildah's cache of layers: it would keep Debian's packages, and labels, of an earlier build.
+image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=no' leaves LibreOffice out
 	@test -n "$(IMAGE_BUILDER)" || { echo "buildah or docker is needed (apt-get install --no-install-recommends buildah)"; exit 1; }
 	for target in $(IMAGE_TARGETS); do \
 	  SOURCE_DATE_EPOCH=$(IMAGE_EPOCH) $(IMAGE_BUILDER) build \
-	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers --timestamp $(IMAGE_EPOCH)) \
+	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers=false --timestamp $(IMAGE_EPOCH)) \
 	    --build-arg BASE_IMAGE=$(IMAGE_BASE) --build-arg RUNTIME_IMAGE=$(IMAGE_RUNTIME) \
-	    --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	    --label org.opencontainers.image.version=$(IMAGE_VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
 	    --target $$target -t $(IMAGE_PREFIX)-$$target:$(IMAGE_VERSION) $(IMAGE_BUILD_ARGS) . || exit 1; \
 	done
 
 image-test: $(READY) $(AUDIT_READY) ## build the images, run them as a strict cluster would; prints size and uid (needs buildah, runc, root)
 	CI=$(or $(CI),1) IMAGE_TESTS=required IMAGE_BASE=$(IMAGE_BASE) IMAGE_BUILD_ARGS="$(IMAGE_BUILD_ARGS)" $(BIN)/pytest -m long -s tests/image
 
-sbom: $(READY) $(AUDIT_READY) ## the parts of each image as CycloneDX, with their hashes, in build/sbom
-	mkdir -p $(SBOM_DIR)
-	for target in gateway emulator; do \
-	  extra=$$(test $$target = gateway && echo otel || echo emulator); \
-	  client=$$(test $$target = gateway && echo clients/python/pyproject.toml --extra cli); \
-	  $(COMPILE) --no-annotate --constraint requirements/runtime.lock --custom-compile-command 'make sbom' \
-	    pyproject.toml $$client --extra $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
-	  PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
-	    -o $(SBOM_DIR)/sbom-$$target.cdx.json $(SBOM_DIR)/$$target.txt || exit 1; \
-	done
+sbom: $(READY) $(AUDIT_READY) ## what the lock gives to each image as CycloneDX, with hashes, in build/sbom
+	$(BIN)/python -m release.sbom --into $(SBOM_DIR)
 
 audit: sbom ## known vulnerabilities of what the images contain; needs a source of advisories
 	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/gateway.txt -r $(SBOM_DIR)/emulator.txt \
 	|| { echo "audit: NOT clean. Either there are findings above, or no source of advisories answered and nothing was audited"; exit 1; }
 
-.PHONY: release-dry-run
-release-dry-run: $(READY) ## every package of a release, built and checked but not uploaded (docs/releasing.md); PACKAGES='python go' for some
+.PHONY: dist release-dry-run
+dist: $(READY) $(AUDIT_READY) ## what is installed, in build/dist: wheels, sdists, images, the chart; SBOMs and checksums (docs/releasing.md)
+	$(BIN)/python -m release --into build/dist python images chart
+
+release-dry-run: $(READY) $(AUDIT_READY) ## every package of a release, built and checked but not uploaded (docs/releasing.md); PACKAGES='python go' for some
 	$(BIN)/python -m release $(PACKAGES)
 
 bench: $(READY) ## comparisons against peers, as ratios in one run; BASE=REVISION: against the gateway of that revision

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from release import packages, versions
+from release import images, packages, versions
 from release.packages import PackageError, Work
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Package(NamedTuple):
 
 PACKAGES = (
     Package("python", "PyPI", (), packages.python),
-    Package("chart", "the registry of images", ("helm",), packages.chart),
+    Package("images", "a registry of images", ("buildah",), images.images),
+    Package("chart", "a registry of images", ("helm", "crane"), packages.chart),
     Package("go", "the tag clients/go/vVERSION", ("go", "git"), packages.go),
     Package("typescript", "npm", ("node", "npm"), packages.typescript),
     Package("rust", "crates.io", ("cargo",), packages.rust),
@@ -58,7 +59,7 @@ def main() -> int:
     wrong = versions.problems()
     for line in wrong:
         print(f"VERSIONS DIFFER {line}", file=sys.stderr)
-    work = _clone(options.into)
+    work = _clone(options.into.absolute())
     wanted = options.packages or _NAMES
     made = [_made(package, work) for package in PACKAGES if package.name in wanted]
     _sum_up(work.out)
@@ -79,7 +80,7 @@ def _clone(out: Path) -> Work:
 def _made(package: Package, work: Work) -> bool:
     missing = [tool for tool in package.tools if shutil.which(tool) is None]
     if missing:
-        print(f"{package.name:12} NOT MADE: {', '.join(missing)} is not on the PATH", file=sys.stderr)
+        print(f"{package.name:12} NOT MADE: not on the PATH: {', '.join(missing)}", file=sys.stderr)
         return not os.environ.get("CI")
     begin = time.monotonic()
     folder = work.out / package.name

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 
 from packaging.metadata import Metadata
 
+from release import oci
 from release.versions import ROOT
 
 PYTHON = ("protos", "clients/python", ".")
@@ -159,10 +160,24 @@ def go(work: Work) -> None:
 
 
 def chart(work: Work) -> None:
-    """The Helm chart."""
+    """The Helm chart as an archive and in the OCI layout, as a registry has it after `helm push`."""
     folder = work.source / "helm" / "docpreview-gateway"
     run("helm", "lint", folder, "--values", folder / "ci" / "minimal-values.yaml", cwd=folder)
     run("helm", "package", folder, "--destination", work.out, cwd=folder)
+    archive = work.out / f"docpreview-gateway-{work.version}.tgz"
+    layout = work.out.parent / "chart-layout"
+    with oci.registry(work.out.parent / "registry") as host:
+        run("helm", "push", archive, f"oci://{host}/charts", "--plain-http", cwd=folder)
+        run(
+            "crane",
+            "pull",
+            "--insecure",
+            "--format=oci",
+            f"{host}/charts/docpreview-gateway:{work.version}",
+            layout,
+            cwd=folder,
+        )
+    oci.packed(layout, work.out / f"docpreview-gateway-chart-{work.version}.oci.tar")
 
 
 def _licensed(package: str, names: list[str]) -> None:

@@ -39,8 +39,8 @@ PLACES = (
     Place("clients/java/pom.xml", rf"<artifactId>docpreview-client</artifactId>\s+<version>{VERSION}</version>"),
     Place("clients/java/README.md", rf"<artifactId>docpreview-client</artifactId>\s+<version>{VERSION}</version>"),
     Place("clients/java/README.md", rf"com\.docpreview:docpreview-client:{VERSION}"),
+    Place("compose.yaml", rf"image: docpreview-(?:gateway|emulator):{VERSION}"),
     Place("helm/docpreview-gateway/Chart.yaml", rf"^(?:version|appVersion): {VERSION}$"),
-    Place("Dockerfile", rf"^ARG VERSION={VERSION}$"),
 )
 
 

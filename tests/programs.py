@@ -35,6 +35,7 @@ PROGRAMS = {
     "mvn": f"{_APT} default-jdk-headless maven",
     "cargo": f"{_APT} rustup && rustup default stable",
     "helm": "go install helm.sh/helm/v3/cmd/helm@v3.22.0",
+    "crane": "go install github.com/google/go-containerregistry/cmd/crane@v0.22.1",
     "grpcurl": "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
     "ghz": "go install github.com/bojand/ghz/cmd/ghz@v0.93.0",
     "envoy": "make dev",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,14 +64,30 @@ def _files(volume: dict[str, Any], found: list[Manifest]) -> dict[str, str]:
     return dict(data)
 
 
+@cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def _revocations() -> str:
+    """An empty revocation list of the authority."""
+    name = x509.load_pem_x509_certificate(_authority().cert_pem.bytes()).subject
+    begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    empty = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(begin)
+    key = serialization.load_pem_private_key(_authority().private_key_pem.bytes(), None)
+    signed = empty.next_update(begin + dt.timedelta(days=30000)).sign(key, hashes.SHA256())  # type: ignore[arg-type]  # an EC key
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def _secret(items: list[dict[str, str]]) -> list[tuple[dict[str, str], str]]:
-    authority = trustme.CA()
+    authority = _authority()
     issued = authority.issue_cert("gateway", not_after=dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
     contents = {
         "cloud.yaml": CLOUD_KEYS,
         "ledger.key": LEDGER_KEY,
         "policy.yaml": POLICY,
         "ca.crt": authority.cert_pem.bytes().decode(),
+        "ca.crl": _revocations(),
         "tls.crt": issued.cert_chain_pems[0].bytes().decode(),
         "tls.key": issued.private_key_pem.bytes().decode(),
     }

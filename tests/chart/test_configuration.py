@@ -25,10 +25,17 @@ def test_the_values_schema_and_readme_match_the_settings_of_today() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_check_config_accepts_the_rendered_configuration(variant: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        *((variant, "") for variant in VARIANTS),
+        ("production", "tls.clientCrlSecretName=corp-ca-crl"),
+        ("minimal", "buckets[0].upload_credentials=writer,credentials.writer.secretName=cloud-writer"),
+    ],
+)
+def test_check_config_accepts_the_rendered_configuration(variant: str, options: str, tmp_path: Path) -> None:
     """With the files and environment variables of the pod."""
-    found = manifests(rendered(variant))
+    found = manifests(rendered(variant, "--set", options))
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
     mount(found, container, tmp_path)
     done = run(sys.executable, "-m", "docpreview_gateway", "check-config", env=environment(container, tmp_path))

@@ -70,6 +70,15 @@ def test_every_pod_passes_restricted_pod_security_and_more(variant: str) -> None
         assert pod["enableServiceLinks"] is False
 
 
+@pytest.mark.parametrize("variant", ["emulator", "production"])
+def test_every_pod_pulls_its_images_with_the_pull_secrets(variant: str) -> None:
+    """Also those of emulator, trial store and `helm test`."""
+    found = pods(manifests(rendered(variant, "--set", "imagePullSecrets[0].name=registry")))
+    assert {name: pod.get("imagePullSecrets") for name, pod in found} == {
+        name: [{"name": "registry"}] for name, _ in found
+    }
+
+
 def _breaches(pod: dict[str, Any]) -> list[str]:
     """Violations of Pod Security "restricted" (which includes baseline) and of the project's own rules."""
     shared, problems = pod["securityContext"], []

@@ -71,6 +71,13 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
     [
         ("minimal", ["buckets=null"], "buckets: name at least one"),
         ("minimal", ["buckets[0].credentials=other"], "credentials.other: missing"),
+        ("minimal", ["buckets[0].upload_credentials=writer"], "credentials.writer: missing"),
+        ("minimal", ["tls.clientCaSecretName=ca"], "tls.clientCaSecretName: client certificates need a certificate"),
+        (
+            "minimal",
+            ["tls.secretName=x", "tls.clientCrlSecretName=x"],
+            "tls.clientCrlSecretName: revocation lists of which",
+        ),
         ("minimal", ["auth.insecure=false"], "who may call?"),
         ("minimal", ["policy.secretName=x"], "(set: auth.insecure, policy.secretName)"),
         ("minimal", ["auth.insecure=false", "policy.secretName=x"], "tls: a policy needs"),

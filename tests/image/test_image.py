@@ -74,8 +74,9 @@ def gateway() -> Iterator[Image]:
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Image]:
+    """The emulator's image without LibreOffice; tests/image/test_dist.py has the other one."""
     tools()
-    with built("emulator") as image:
+    with built("emulator", f"IMAGE_BUILD_ARGS={os.environ.get('IMAGE_BUILD_ARGS', '')} --build-arg OFFICE=no") as image:
         yield image
 
 
@@ -156,11 +157,11 @@ def test_the_charts_emulator_installation_renders_a_document(
 def test_the_charts_production_installation_serves_with_mtls_policy_and_shared_state(
     gateway: Image, emulator: Image, alone: str, tmp_path: Path
 ) -> None:
-    """The pod of `ci/production-values.yaml` with its mounted Secrets.
+    """The pod of `ci/production-values.yaml` with its mounted Secrets; without the edge, whose image cannot be built here.
 
     `helm test` passes with a caller's certificate, and other callers are refused. Only the cloud is emulated.
     """
-    endpoint = ("--set", "config.upstream.endpoint=http://127.0.0.1:8089")
+    endpoint = ("--set", "config.upstream.endpoint=http://127.0.0.1:8089,edge.enabled=false")
     secrets = production_secrets(tmp_path, *endpoint)
     installed = Installed("production", *endpoint, network=alone, folder=tmp_path, secrets=secrets)
     volume = tmp_path / "objects"

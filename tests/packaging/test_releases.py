@@ -79,7 +79,9 @@ def test_the_rehearsal_names_the_tools_that_are_missing_and_fails_in_ci(tmp_path
         (["chart", "go"], bare, 1),
     ):
         done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", *words, cwd=ROOT, env=environment)
-        assert (done.returncode, done.stderr.count("NOT MADE: helm is not on the PATH")) == (status, 1), done.stderr
+        assert (done.returncode, done.stderr.count("NOT MADE: not on the PATH: helm, crane")) == (status, 1), (
+            done.stderr
+        )
         assert ("FAILED" in done.stderr) == ("go" in words)
 
 
@@ -87,4 +89,4 @@ def test_the_rehearsal_knows_no_other_packages(tmp_path: Path) -> None:
     """It names those that there are."""
     done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", "cobol", cwd=ROOT)
     assert done.returncode == 2
-    assert "no package cobol: there are python, chart, go, typescript, rust, java" in done.stderr
+    assert "no package cobol: there are python, images, chart, go, typescript, rust, java" in done.stderr

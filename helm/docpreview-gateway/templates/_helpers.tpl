@@ -138,9 +138,11 @@ seccompProfile:
 {{- fail (printf "Kubernetes %s: this chart needs 1.29 or newer" $version) }}
 {{- end -}}
 {{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
-{{- range .Values.buckets }}
-{{- if and (not (hasKey $.Values.credentials .credentials)) (not $.Values.emulator.enabled) }}
-{{- fail (printf "credentials.%s: missing, and the bucket %s needs it: {secretName: ..., key: cloud.yaml}" .credentials .name) }}
+{{- range $bucket := .Values.buckets }}
+{{- range compact (list .credentials .upload_credentials) }}
+{{- if and (not (hasKey $.Values.credentials .)) (not $.Values.emulator.enabled) }}
+{{- fail (printf "credentials.%s: missing, and the bucket %s needs it: {secretName: ..., key: cloud.yaml}" . $bucket.name) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- $ways := list }}
@@ -156,6 +158,12 @@ seccompProfile:
 {{- end }}
 {{- if and (include "gw.tlsSecret" .) .Values.tls.plaintext }}
 {{- fail "tls.plaintext: true, but there is a certificate; take one of them away" }}
+{{- end }}
+{{- if and .Values.tls.clientCaSecretName (not (include "gw.tlsSecret" .)) }}
+{{- fail "tls.clientCaSecretName: client certificates need a certificate of the server: set tls.secretName or certificate.enabled" }}
+{{- end }}
+{{- if and .Values.tls.clientCrlSecretName (not .Values.tls.clientCaSecretName) }}
+{{- fail "tls.clientCrlSecretName: revocation lists of which CA? Set tls.clientCaSecretName" }}
 {{- end }}
 {{- if and (gt (int (include "gw.replicas" .)) 1) (not (include "gw.shared" .)) }}
 {{- fail "sharedState: more than one gateway need a Redis or Valkey server (sharedState.url or sharedState.secretName), or a request_id would be several jobs" }}
@@ -200,10 +208,12 @@ seccompProfile:
 {{- $_ := set $config "state_dir" "/var/lib/docpreview" -}}
 {{- $credentials := dict -}}
 {{- range .Values.buckets -}}
-{{- if hasKey $.Values.credentials .credentials -}}
-{{- $_ := set $credentials .credentials (dict "file" (printf "/etc/docpreview/credentials/%s/cloud.yaml" .credentials)) -}}
+{{- range compact (list .credentials .upload_credentials) -}}
+{{- if hasKey $.Values.credentials . -}}
+{{- $_ := set $credentials . (dict "file" (printf "/etc/docpreview/credentials/%s/cloud.yaml" .)) -}}
 {{- else -}}
-{{- $_ := set $credentials .credentials (dict "secret_id" "example-secret-id" "secret_key" "EXAMPLEsecretKEY00000000000000000") -}}
+{{- $_ := set $credentials . (dict "secret_id" "example-secret-id" "secret_key" "EXAMPLEsecretKEY00000000000000000") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $config "credentials" $credentials -}}
@@ -216,6 +226,7 @@ seccompProfile:
 {{- if include "gw.tlsSecret" . -}}
 {{- $tls := dict "certificate" "/etc/docpreview/tls/tls.crt" "key" "/etc/docpreview/tls/tls.key" -}}
 {{- if .Values.tls.clientCaSecretName -}}{{- $_ := set $tls "client_ca" "/etc/docpreview/client-ca/ca.crt" -}}{{- end -}}
+{{- if .Values.tls.clientCrlSecretName -}}{{- $_ := set $tls "client_crl" "/etc/docpreview/client-crl/ca.crl" -}}{{- end -}}
 {{- $_ := set $config "tls" $tls -}}
 {{- else if .Values.tls.plaintext -}}
 {{- $_ := set $config "tls" (dict "plaintext" true) -}}
