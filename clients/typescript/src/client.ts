@@ -14,10 +14,11 @@ import {
 } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 
+import { checkDownload, checkId, checkIds, checkTimeout } from "./checking.js";
 import { Connection } from "./connection.js";
 import { type Bounds, Deadline } from "./deadline.js";
 import { decodedOfCreate } from "./decoding.js";
-import { downloaded, type PageFile } from "./downloading.js";
+import { downloaded, type PageFile, resultOf } from "./downloading.js";
 import { OutcomeUnknown, PreviewUnfinished } from "./errors.js";
 import { type PreviewJob, PreviewJob_State, PreviewJobSchema } from "./gen/docpreview/v1/preview_job_pb.js";
 import {
@@ -29,7 +30,7 @@ import { type PreviewQueue, PreviewQueueService } from "./gen/docpreview/v1/prev
 import type { UploadedObject } from "./gen/docpreview/v1/upload_service_pb.js";
 import { type Usage, UsageService } from "./gen/docpreview/v1/usage_service_pb.js";
 import type { Init } from "./init.js";
-import { Manifest, prepared } from "./manifest.js";
+import { alone, Manifest } from "./manifest.js";
 import type {
   CallOptions,
   ClientOptions,
@@ -50,7 +51,7 @@ import {
   type Source,
 } from "./requests.js";
 import { Storage } from "./transfer.js";
-import { isThere, Uploading } from "./uploading.js";
+import { type Destination, Uploading } from "./uploading.js";
 import { type JobEvent, watchOf, watchOfMany } from "./watches.js";
 import { isTerminal, type Patience, Reconnecting } from "./watching.js";
 
@@ -93,7 +94,10 @@ export class DocPreviewClient {
    * job is not SUCCESS: `job.failure` says why. The directory then has no pages of an earlier job either.
    *
    * Throws PreviewUnfinished, with the job, when anything fails after the job was made: go on with `download`. Calls with
-   * the same `request.requestId`, such as the `createRequestId` of an OutcomeUnknown, make one job.
+   * the same `request.requestId`, such as the `createRequestId` of an OutcomeUnknown, and the same content make one job;
+   * with another content they are refused. Give a `requestId` of your own when the call may be cancelled, or the process
+   * may end: with it the preview can be repeated without a second job. Only one download or preview of a process goes to
+   * a directory at a time; another is an InvalidRequest.
    */
   async preview(
     source: Source,
@@ -102,13 +106,25 @@ export class DocPreviewClient {
     options: PreviewCallOptions = {},
   ): Promise<{ job: PreviewJob; files: PageFile[] }> {
     const bounds = this.#bounds(options, this.#options.watchTimeoutMs ?? WATCH_TIMEOUT_MS);
-    const left = (): PreviewCallOptions => ({ ...options, timeoutMs: bounds.deadline.remaining() });
-    await prepared(directory);
+    const requestId = options.request?.requestId || randomUUID();
+    checkId(requestId);
+    checkDownload(directory, options);
+    const to = { bucket, object: options.object ?? defaultObject(source), contentType: "" };
+    return alone(directory, () => this.#preview(source, to, directory, requestId, { ...options, ...bounds }));
+  }
+
+  async #preview(
+    source: Source,
+    to: Destination,
+    directory: string,
+    requestId: string,
+    options: Bounds & PreviewCallOptions,
+  ): Promise<{ job: PreviewJob; files: PageFile[] }> {
+    const left = (): PreviewCallOptions => ({ ...options, timeoutMs: options.deadline.remaining() });
     const { request } = options;
-    const requestId = request?.requestId || randomUUID();
-    const object = await this.#brought(source, bucket, requestId, left());
+    const object = await new Uploading(this.#connection, this.#storage).bring(source, to, requestId, options);
     const output = { ...request?.output, object: request?.output?.object || defaultOutput(object, request?.options) };
-    const sent = { ...request, bucket, inputObject: object, output, requestId };
+    const sent = { ...request, bucket: to.bucket, inputObject: object, output, requestId };
     let job = await this.create(sent, this.#within(left()));
     try {
       options.onJob?.(job);
@@ -117,25 +133,9 @@ export class DocPreviewClient {
         options.onJob?.(job);
       }
       const good = job.state === PreviewJob_State.SUCCESS;
-      return { job, files: good ? await this.download(job, directory, left()) : [] };
+      return { job, files: good ? await this.#download(job, directory, left()) : [] };
     } catch (cause) {
       throw new PreviewUnfinished(job, cause);
-    }
-  }
-
-  /**
-   * Uploads the document of a preview and returns its key. An object that is there already under the default key, which is
-   * of this `requestId` alone, is the one that an earlier attempt brought.
-   */
-  async #brought(source: Source, bucket: string, requestId: string, options: PreviewCallOptions): Promise<string> {
-    const key = options.object ?? defaultObject(source, requestId);
-    try {
-      return (await this.upload(source, bucket, key, options)).object;
-    } catch (error) {
-      if (options.object === undefined && isThere(error)) {
-        return key;
-      }
-      throw error;
     }
   }
 
@@ -160,11 +160,17 @@ export class DocPreviewClient {
    * Downloads the pages of a job in STATE_SUCCESS to a directory, and returns the files in the order of the pages:
    * `page-0001.jpg`, of spreadsheets `sheet-01-page-001.jpg`, of PDF targets `document.pdf`. Pages that the directory has
    * already are not fetched again, broken downloads go on where they stopped, and pages of another job that an earlier
-   * download left there are deleted. Only one download at a time may go to a directory. Throws FailedPrecondition when the
-   * job has no pages, and Unavailable also when, after repeats, what comes is no page: an answer that is empty, of another
+   * download left there are deleted. Only one download at a time may go to a directory: of this process another one is an
+   * InvalidRequest. Throws FailedPrecondition when the job has no pages, and Unavailable also when, after repeats, what comes is no page: an answer that is empty, of another
    * content type, or longer than it says (than 1 GiB, where it does not).
    */
   async download(job: PreviewJob, directory: string, options: DownloadOptions = {}): Promise<PageFile[]> {
+    resultOf(job); // before the directory is made
+    checkDownload(directory, options);
+    return alone(directory, () => this.#download(job, directory, options));
+  }
+
+  async #download(job: PreviewJob, directory: string, options: DownloadOptions): Promise<PageFile[]> {
     const bounds = this.#bounds(options, this.#options.transferTimeoutMs ?? TRANSFER_TIMEOUT_MS);
     const renewed = (): Promise<PreviewJob> => {
       const timeoutMs = bounds.deadline.remaining();
@@ -221,6 +227,7 @@ export class DocPreviewClient {
 
   /** Returns 1 to 100 jobs in the order asked, and the ids that do not exist in `missingJobIds`. */
   async batchGet(bucket: string, jobIds: string[], options: PageUrlOptions = {}): Promise<BatchGetPreviewJobsResponse> {
+    checkIds(jobIds);
     return this.#read(PreviewJobService.method.batchGetPreviewJobs, { bucket, jobIds, ...pageUrlTtl(options) }, options);
   }
 
@@ -284,6 +291,7 @@ export class DocPreviewClient {
     jobIds: Iterable<string>,
     options: PageUrlOptions = {},
   ): AsyncGenerator<JobEvent, void, undefined> {
+    checkIds(jobIds);
     const bounds = this.#bounds(options, this.#options.watchTimeoutMs ?? WATCH_TIMEOUT_MS);
     yield* watchOfMany(this.#connection, bucket, jobIds, { ...options, ...bounds }, this.#patience);
   }
@@ -319,7 +327,9 @@ export class DocPreviewClient {
     if (options.signal !== undefined) {
       setMaxListeners(0, options.signal); // one signal may well end a thousand watches
     }
-    return { ...options, deadline: new Deadline(options.timeoutMs ?? timeoutMs) };
+    const within = options.timeoutMs ?? timeoutMs;
+    checkTimeout(within);
+    return { ...options, deadline: new Deadline(within) };
   }
 
   /** The options of a call that is part of another: it may take as long as any, but not longer than the other. */

@@ -9,11 +9,11 @@ import { status } from "@grpc/grpc-js";
 import type { Bounds } from "./deadline.js";
 import { FailedPrecondition, PermissionDenied, Unavailable } from "./errors.js";
 import { type Page, type PreviewJob, PreviewJob_State } from "./gen/docpreview/v1/preview_job_pb.js";
-import { Manifest, prepared } from "./manifest.js";
+import { Manifest } from "./manifest.js";
 import { namesOf } from "./naming.js";
 import type { DownloadOptions } from "./options.js";
 import { inParallel } from "./parallel.js";
-import { RangeRefused, received, Refused, type Storage, withRepeats } from "./transfer.js";
+import { mediaType, RangeRefused, received, Refused, type Storage, withRepeats } from "./transfer.js";
 import { isTerminal } from "./watching.js";
 
 /** A page on disk. */
@@ -32,7 +32,7 @@ const AT_ONCE = 8;
 // So often the address of a page is renewed because the storage refuses it.
 const RENEWALS = 3;
 
-/** Downloads the pages of a job. `renewed` returns the job with fresh addresses. */
+/** Downloads the pages of a job to a directory that is there. `renewed` returns the job with fresh addresses. */
 export async function downloaded(
   storage: Storage,
   job: PreviewJob,
@@ -41,12 +41,12 @@ export async function downloaded(
   bounds: Bounds & DownloadOptions,
 ): Promise<PageFile[]> {
   const result = resultOf(job);
-  await prepared(directory);
   const download = new Download(storage, new Addresses(job, renewed), await Manifest.of(directory, job.jobId), directory);
   return download.all(result.pages, namesOf(result), bounds);
 }
 
-function resultOf(job: PreviewJob): NonNullable<PreviewJob["result"]> {
+/** What a job has made. Throws FailedPrecondition when it has made nothing. */
+export function resultOf(job: PreviewJob): NonNullable<PreviewJob["result"]> {
   if (job.state !== PreviewJob_State.SUCCESS || job.result === undefined) {
     const why = isTerminal(job.state) ? (job.failure?.message ?? "") : "wait for it or watch it first";
     const message = `Job ${job.jobId} has no pages, its state is ${PreviewJob_State[job.state]}: ${why}`;
@@ -175,11 +175,6 @@ class Download {
       await file.close();
     }
   }
-}
-
-/** A content type without its parameters. */
-function mediaType(contentType: string): string {
-  return (contentType.split(";")[0] ?? "").trim().toLowerCase();
 }
 
 function notPage({ pageNumber }: Page, why: string): Unavailable {

@@ -125,8 +125,8 @@ export class OutcomeUnknown extends DocPreviewError {
 }
 
 /**
- * `preview` has made a job, which is billed, and failed afterwards: `cause` says why. Do not call `preview` again, which may
- * make a second job: `wait` for the job (or `get` it), then `download` it.
+ * `preview` has made a job, which is billed, and failed afterwards: `cause` says why. `wait` for the job (or `get` it), then
+ * `download` it. Do not call `preview` again without the `requestId` of the first call: that makes a second job.
  */
 export class PreviewUnfinished extends DocPreviewError {
   override readonly name = "PreviewUnfinished";

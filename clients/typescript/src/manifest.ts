@@ -1,18 +1,34 @@
 /** What a directory of pages says about itself: `.docpreview.json`. */
 
-import { access, constants, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, readdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
+import { refusal } from "./checking.js";
 import { PAGE_NAME } from "./naming.js";
 
 const FILE = ".docpreview.json";
 // A download that is killed fetches at most so many pages again.
 const WRITTEN_EVERY = 64;
 
-/** Makes the directory when it is not there. Throws Node's error when nothing can be written to it. */
-export async function prepared(directory: string): Promise<void> {
+const taken = new Set<string>();
+
+/**
+ * Works on a directory, which is made when it is not there, as the only one in this process: two downloads would delete each
+ * other's pages. Throws Node's error when nothing can be written to it.
+ */
+export async function alone<T>(directory: string, work: () => Promise<T>): Promise<T> {
   await mkdir(directory, { recursive: true });
   await access(directory, constants.W_OK);
+  const path = await realpath(directory);
+  if (taken.has(path)) {
+    throw refusal(`another download goes to ${directory}`);
+  }
+  taken.add(path);
+  try {
+    return await work();
+  } finally {
+    taken.delete(path);
+  }
 }
 
 /** The pages of one job that a directory has. */

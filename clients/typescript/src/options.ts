@@ -92,18 +92,21 @@ export interface Progress {
 export interface DownloadOptions extends CallOptions {
   /** How long addresses of pages are asked for, in milliseconds: 1000 to 3 600 000. Default 600 000. */
   readonly pageUrlTtlMs?: number | undefined;
-  /** Pages that are fetched at the same time. Default 8. */
+  /** Pages that are fetched at the same time, 1 or more. Default 8. */
   readonly concurrency?: number | undefined;
   /** Called at the beginning and after each page. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 export interface PreviewCallOptions extends DownloadOptions {
-  /** Where to put the document, as of `upload`. Default `in/<requestId>.<suffix of the file>`. */
+  /**
+   * Where to put the document. Default `in/${UploadId}.<suffix of the file>`. `${UploadId}` becomes 32 digits that follow
+   * from the `requestId` and the content: a repeated call finds what it has brought, and never takes another content for it.
+   */
   readonly object?: string | undefined;
   /**
-   * More of the create: `options`, `preset`, `queueId`, `userData`, `output`, and `requestId`: calls with the same one
-   * make one job. The output defaults to
+   * More of the create: `options`, `preset`, `queueId`, `userData`, `output`, and `requestId` (a UUID): calls with the same
+   * one and the same content make one job. The output defaults to
    * `out/${RequestToken}/page-${Number}.jpg`, of spreadsheets `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`.
    */
   readonly request?: Omit<CreateRequest, "bucket" | "inputObject"> | undefined;

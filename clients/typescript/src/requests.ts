@@ -23,13 +23,16 @@ export type Source = string | Uint8Array;
 
 const SPREADSHEETS: ReadonlySet<string> = new Set(["xls", "xlsx", "xlsm", "xlt", "xltx", "xltm", "csv", "et", "ett"]);
 
+/** What the key of an upload may have: it becomes 32 hexadecimal digits. */
+export const UPLOAD_ID = "${UploadId}";
+
 /** Where a document goes by default. Throws a TypeError for bytes, which have no name. */
-export function defaultObject(source: Source, id = "${UploadId}"): string {
+export function defaultObject(source: Source): string {
   if (typeof source !== "string") {
     throw new TypeError("Bytes have no name: give the object to upload them to, such as in/${UploadId}.pptx.");
   }
   const suffix = suffixOf(basename(source));
-  return suffix === "" ? `in/${id}` : `in/${id}.${suffix}`;
+  return suffix === "" ? `in/${UPLOAD_ID}` : `in/${UPLOAD_ID}.${suffix}`;
 }
 
 /** Where the pages of a document go by default. */

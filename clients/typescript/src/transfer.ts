@@ -45,15 +45,17 @@ export class Storage {
 
   /**
    * The reply when its status is one of `wanted`; its body is still to be read. Else an error that says what the storage
-   * answered: Unavailable for broken connections, 429 and 5xx, Refused for 403.
+   * answered: Unavailable for broken connections, 429, 5xx and what is not the storage's answer, Refused for 403.
    */
   async exchange(sent: HttpRequest, wanted: readonly number[]): Promise<IncomingMessage> {
     const reply = await this.#send(sent);
     const code = reply.statusCode ?? 0;
-    if (wanted.includes(code)) {
+    const foreign = foreignTo(sent, reply, wanted);
+    if (foreign === undefined && wanted.includes(code)) {
       return reply;
     }
-    throw errorOf(sent, code, await textOf(reply).catch(() => ""));
+    const body = await textOf(reply).catch(() => "");
+    throw foreign === undefined ? errorOf(sent, code, body) : answeredElsewhere(sent, foreign);
   }
 
   #send({ method, url, headers, body, signal }: HttpRequest): Promise<IncomingMessage> {
@@ -65,6 +67,10 @@ export class Storage {
       const idle = `nothing came for ${this.#idleMs / 1000} seconds`;
       sending.setTimeout(this.#idleMs, () => sending.destroy(new Error(idle)));
       sending.on("error", (cause) => reject(broken(cause, signal)));
+      sending.on("upgrade", ({ statusCode }, socket) => {
+        socket.destroy();
+        reject(answeredElsewhere({ method }, `HTTP ${statusCode}`));
+      });
       sending.end(body);
     });
   }
@@ -122,13 +128,34 @@ async function textOf(reply: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
+/** What tells that a reply is not the storage's; undefined when nothing does. */
+function foreignTo(
+  { method }: Pick<HttpRequest, "method">,
+  { statusCode: code = 0, headers }: IncomingMessage,
+  wanted: readonly number[],
+): string | undefined {
+  if ((code < 400 && !wanted.includes(code)) || code === 407) {
+    return `HTTP ${code}`;
+  }
+  if (method === "PUT" && mediaType(headers["content-type"] ?? "") === "text/html") {
+    return `HTTP ${code} and a page of HTML`; // the storage's own errors are XML
+  }
+  return method === "PUT" && code < 400 && !headers.etag ? `HTTP ${code} without an ETag` : undefined;
+}
+
+function answeredElsewhere({ method }: Pick<HttpRequest, "method">, what: string): Unavailable {
+  const message = `Something on the way (a proxy) answered ${method} with ${what}, not the storage.`;
+  return new Unavailable(message, status.UNAVAILABLE);
+}
+
+/** A content type without its parameters. */
+export function mediaType(contentType: string): string {
+  return (contentType.split(";")[0] ?? "").trim().toLowerCase();
+}
+
 function errorOf({ method, headers }: HttpRequest, code: number, body: string): DocPreviewError {
   const name = /<Code>([A-Za-z0-9.]{1,64})<\/Code>/.exec(body)?.[1];
   const message = `The storage answered ${method} with HTTP ${code}${name === undefined ? "" : ` ${name}`}.`;
-  if (method === "GET" && code < 400) {
-    const elsewhere = `Something on the way (a proxy) answered GET with HTTP ${code}, not the storage.`;
-    return new Unavailable(elsewhere, status.UNAVAILABLE);
-  }
   if (code === 403) {
     return new Refused(message, status.PERMISSION_DENIED);
   }

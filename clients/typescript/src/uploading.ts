@@ -1,14 +1,15 @@
 /** A document on its way to a bucket: straight to the storage, in the parts and by the addresses that the gateway signs. */
 
 import { createHash } from "node:crypto";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 
+import { refusal } from "./checking.js";
 import type { Connection } from "./connection.js";
 import { type Bounds, Deadline } from "./deadline.js";
-import { DocPreviewError, FailedPrecondition, InternalError, InvalidRequest } from "./errors.js";
+import { DocPreviewError, FailedPrecondition, InternalError } from "./errors.js";
 import {
   type Upload,
   type UploadedObject,
@@ -17,14 +18,15 @@ import {
 } from "./gen/docpreview/v1/upload_service_pb.js";
 import { inParallel } from "./parallel.js";
 import { refusedByStopping, repeated } from "./repeating.js";
-import type { Source } from "./requests.js";
+import { type Source, UPLOAD_ID } from "./requests.js";
 import { Refused, type Storage, withRepeats } from "./transfer.js";
 
 const PARTS_AT_ONCE = 4;
 // The cloud compares an MD5 where the upload has one part, and the gateway makes several of larger contents.
-const LARGEST_WITH_MD5 = 16 * 1024 * 1024;
+const LARGEST_PART = 16 * 1024 * 1024;
+const READ_AT_ONCE = 1024 * 1024;
 const ABORT_WITHIN_MS = 5000;
-const STORED = [200, 201, 204];
+const STORED = 200;
 const CONFLICT = 409;
 
 /** What is uploaded, and where to. */
@@ -40,11 +42,6 @@ interface Announced extends Destination {
   readonly contentMd5: Uint8Array;
 }
 
-/** Whether an upload was refused because its key has an object already. */
-export function isThere(error: unknown): boolean {
-  return error instanceof DocPreviewError && error.reason === "OBJECT_EXISTS";
-}
-
 export class Uploading {
   readonly #connection: Connection;
   readonly #storage: Storage;
@@ -58,17 +55,49 @@ export class Uploading {
   async upload(source: Source, to: Destination, bounds: Bounds): Promise<UploadedObject> {
     const content = await Content.of(source);
     try {
-      const request = { ...to, contentLength: BigInt(content.length), contentMd5: await content.md5() };
+      return await this.#send(content, to, bounds);
+    } finally {
+      await content.close();
+    }
+  }
+
+  /**
+   * Uploads the document of a preview and returns its key, in which `${UploadId}` becomes digits of this `requestId` and
+   * this content alone. An object of several parts that is there already is the one that an earlier attempt brought; one
+   * of a single part has been compared by the gateway, and is another's.
+   */
+  async bring(source: Source, to: Destination, requestId: string, bounds: Bounds): Promise<string> {
+    const content = await Content.of(source);
+    try {
+      if (!to.object.includes(UPLOAD_ID)) {
+        return (await this.#send(content, to, bounds)).object;
+      }
+      const md5 = hex(await content.md5(bounds.signal));
+      const digits = hex(createHash("md5").update(`${requestId.toLowerCase()}\n${md5}`).digest());
+      const object = to.object.replaceAll(UPLOAD_ID, digits);
       try {
-        return await this.#attempt(content, request, bounds);
+        return (await this.#send(content, { ...to, object }, bounds)).object;
       } catch (error) {
-        if (error instanceof Expired) {
-          return await this.#attempt(content, request, bounds);
+        if (!content.inOnePart && error instanceof DocPreviewError && error.reason === "OBJECT_EXISTS") {
+          return object;
         }
         throw error;
       }
     } finally {
       await content.close();
+    }
+  }
+
+  async #send(content: Content, to: Destination, bounds: Bounds): Promise<UploadedObject> {
+    const contentMd5 = content.inOnePart ? await content.md5(bounds.signal) : new Uint8Array();
+    const request = { ...to, contentLength: BigInt(content.length), contentMd5 };
+    try {
+      return await this.#attempt(content, request, bounds);
+    } catch (error) {
+      if (error instanceof Expired) {
+        return await this.#attempt(content, request, bounds);
+      }
+      throw error;
     }
   }
 
@@ -97,7 +126,7 @@ export class Uploading {
     md5: Uint8Array,
     bounds: Bounds,
   ): Promise<string[]> {
-    const whole = parts.length === 1 && md5.length > 0 ? `"${Buffer.from(md5).toString("hex")}"` : undefined;
+    const whole = parts.length === 1 && md5.length > 0 ? `"${hex(md5)}"` : undefined;
     const etags = new Array<string>(parts.length).fill("");
     await inParallel(parts.entries(), PARTS_AT_ONCE, bounds, async ([index, part], signal) => {
       try {
@@ -126,17 +155,10 @@ export class Uploading {
     signal: AbortSignal,
   ): Promise<string> {
     const body = await content.read(Number(offset), Number(length));
-    const wanted = whole === undefined ? STORED : [...STORED, CONFLICT];
+    const wanted = whole === undefined ? [STORED] : [STORED, CONFLICT];
     const reply = await this.#storage.exchange({ method: "PUT", url, headers, body, signal }, wanted);
     reply.resume();
-    if (reply.statusCode === CONFLICT && whole !== undefined) {
-      return whole;
-    }
-    const { etag } = reply.headers;
-    if (etag === undefined) {
-      throw new InternalError("The storage took a part without telling its ETag.", status.INTERNAL);
-    }
-    return etag;
+    return (reply.statusCode === CONFLICT ? whole : reply.headers.etag) ?? "";
   }
 }
 
@@ -149,6 +171,7 @@ class Content {
   readonly #bytes: Uint8Array | undefined;
   readonly #file: FileHandle | undefined;
   readonly #modifiedNs: bigint;
+  #md5: Uint8Array | undefined;
 
   private constructor(length: number, bytes: Uint8Array | undefined, file?: FileHandle, modifiedNs = 0n) {
     this.length = length;
@@ -161,12 +184,12 @@ class Content {
     if (typeof source !== "string") {
       return new Content(filled(source.length, "the document"), source);
     }
+    if (!(await stat(source)).isFile()) {
+      throw refusal(`${source} is not a regular file`); // to open a FIFO would wait for its writer
+    }
     const file = await open(source);
     try {
       const stats = await file.stat({ bigint: true });
-      if (!stats.isFile()) {
-        throw new TypeError(`${source} is not a file.`);
-      }
       return new Content(filled(Number(stats.size), source), undefined, file, stats.mtimeNs);
     } catch (error) {
       await file.close();
@@ -197,17 +220,30 @@ class Content {
     }
   }
 
-  /** The MD5 of a content that is small enough to go up in one part; else nothing. */
-  async md5(): Promise<Uint8Array> {
-    return this.length > LARGEST_WITH_MD5
-      ? new Uint8Array()
-      : createHash("md5").update(await this.read(0, this.length)).digest();
+  get inOnePart(): boolean {
+    return this.length <= LARGEST_PART;
   }
+
+  async md5(signal?: AbortSignal): Promise<Uint8Array> {
+    if (this.#md5 === undefined) {
+      const digest = createHash("md5");
+      for (let offset = 0; offset < this.length; offset += READ_AT_ONCE) {
+        signal?.throwIfAborted();
+        digest.update(await this.read(offset, Math.min(READ_AT_ONCE, this.length - offset)));
+      }
+      this.#md5 = digest.digest();
+    }
+    return this.#md5;
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
 }
 
 function filled(length: number, name: string): number {
   if (length === 0) {
-    throw new InvalidRequest(`${name} is empty`, status.INVALID_ARGUMENT);
+    throw refusal(`${name} is empty`);
   }
   return length;
 }

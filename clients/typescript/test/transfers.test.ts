@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readdirSync, rmSync, watch } from "node:fs";
-import { appendFile, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -13,6 +14,7 @@ import {
   type CreatePreviewJobRequest,
   type CreateUploadRequest,
   type DocPreviewClient,
+  type DocPreviewError,
   type GetPreviewJobRequest,
   OutcomeUnknown,
   type PageFile,
@@ -196,7 +198,6 @@ test("what cannot be uploaded is told before anything is sent", async () => {
   const { client, gateway } = await world(takesParts);
   const directory = await scratch();
   await assert.rejects(client.upload(join(directory, "missing.pdf"), BUCKET), { code: "ENOENT" });
-  await assert.rejects(client.upload(directory, BUCKET), TypeError);
   await assert.rejects(client.upload(CONTENT, BUCKET), TypeError);
   assert.equal(gateway.calls.length, 0);
 });
@@ -498,7 +499,7 @@ test("a preview goes from a file to its pages", async () => {
   assert.deepEqual([job.jobId, files.length, seen], ["d1", 3, [PreviewJob_State.RUNNING, PreviewJob_State.SUCCESS]]);
   const [created] = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
   assert.match(created?.requestId ?? "", /^[0-9a-f-]{36}$/);
-  assert.deepEqual([created?.inputObject, created?.options?.quality], [`in/${created?.requestId}.xlsx`, 80]);
+  assert.deepEqual([created?.inputObject, created?.options?.quality], [`in/${digitsOf(created?.requestId ?? "", CONTENT)}.xlsx`, 80]);
   assert.equal(created?.output?.object, "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg");
 });
 
@@ -566,35 +567,163 @@ test("a preview that fails once its job is made tells the job, and is no error t
   await fails(RUNNING, (cause) => "code" in cause && cause.code === "ENOENT", { onJob });
 });
 
-test("a preview that is repeated with its requestId goes on with the document that the first one brought", async () => {
-  const exists = failure(status.ALREADY_EXISTS, "OBJECT_EXISTS");
-  const incomplete = failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
-  incomplete.details = "an object of this key exists already"; // the sentence is for people
-  const requestId = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10";
-  for (const refusing of ["CreateUpload", "CompleteUpload"]) {
-    const { client, gateway, path, directory } = await previewing();
-    const refuse = (): void => {
-      const takes = gateway.handler("CreateUpload");
-      gateway.on("CreateUpload", (...given) => {
-        const upload = refusing === "CreateUpload" ? refusal : takes?.(...given);
-        gateway.on("CompleteUpload", () => refusal);
-        return upload;
-      });
-    };
-    let refusal = exists;
-    await client.preview(path, BUCKET, directory, { request: { requestId } });
-    refuse();
-    const { files } = await client.preview(path, BUCKET, directory, { request: { requestId } });
-    assert.equal(files.length, 3);
-    const creates = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
-    assert.deepEqual(creates.map((sent) => [sent.requestId, sent.inputObject]), Array(2).fill([requestId, `in/${requestId}.txt`]));
+const requestId = "7D3F9B7E-6d0c-4a51-9f0e-2f4c8f6f2a10";
+const md5 = (content: string | Uint8Array): string => createHash("md5").update(content).digest("hex");
+const digitsOf = (id: string, content: Uint8Array): string => md5(`${id.toLowerCase()}\n${md5(content)}`);
 
-    const object = `in/${requestId}.txt`; // the user's own: it may be anything
-    await assert.rejects(client.preview(path, BUCKET, directory, { object, request: { requestId } }), { reason: "OBJECT_EXISTS" });
-    refusal = incomplete;
-    await assert.rejects(client.preview(path, BUCKET, directory, { request: { requestId } }), { reason: "UPLOAD_INCOMPLETE" });
-    assert.equal(gateway.asked("CreatePreviewJob").length, 2);
+function createsOf(gateway: FakeGateway): CreatePreviewJobRequest[] {
+  return gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
+}
+
+test("the key of a preview's document follows from the requestId and the content, also in a template of the user's own", async () => {
+  const { client, gateway, path, directory } = await previewing();
+  await client.preview(path, BUCKET, directory, { request: { requestId } });
+  await client.preview(path, BUCKET, directory, { request: { requestId } });
+  await writeFile(path, "another");
+  await client.preview(path, BUCKET, directory, { request: { requestId } });
+  await client.preview(CONTENT, BUCKET, directory, { object: "a/${UploadId}/${UploadId}.txt", request: { requestId } });
+  await client.preview(CONTENT, BUCKET, directory, { object: "a/b.txt", request: { requestId } });
+  const [digits, others] = [digitsOf(requestId, CONTENT), digitsOf(requestId, Buffer.from("another"))];
+  assert.match(digits, /^[0-9a-f]{32}$/);
+  const keys = [`in/${digits}.txt`, `in/${digits}.txt`, `in/${others}.txt`, `a/${digits}/${digits}.txt`, "a/b.txt"];
+  const uploads = gateway.asked("CreateUpload") as CreateUploadRequest[];
+  assert.deepEqual(uploads.map(({ object }) => object), keys);
+  assert.equal(Buffer.from(uploads[0]?.contentMd5 ?? []).toString("hex"), md5(CONTENT));
+  assert.deepEqual(createsOf(gateway).map((sent) => [sent.requestId, sent.inputObject]), keys.map((key) => [requestId, key]));
+});
+
+test("a preview of a large document goes on with the object that an earlier one brought under a key of its own only", async () => {
+  const exists = failure(status.ALREADY_EXISTS, "OBJECT_EXISTS");
+  const content = Buffer.alloc(16 * 1024 * 1024 + 1, "a");
+  const given = { object: "in/${UploadId}.txt", request: { requestId } };
+  for (const refusing of ["CreateUpload", "CompleteUpload"]) {
+    const { client, gateway, storage } = await world((sent, response) =>
+      sent.method === "PUT" ? void response.writeHead(200, { etag: '"part"' }).end() : givesPages(sent, response),
+    );
+    const directory = await scratch();
+    gateway.on("CreatePreviewJob", () => running);
+    gateway.on("WatchPreviewJob", () => [{ job: made({ url: (object) => storage.url(object) }) }]);
+    takesUploads(gateway, storage, 16 * 1024 * 1024);
+    const takes = gateway.handler("CreateUpload");
+    gateway.on("CreateUpload", (...asked) => {
+      const upload = refusing === "CreateUpload" ? exists : takes?.(...asked);
+      gateway.on("CompleteUpload", () => exists);
+      return upload;
+    });
+    const { files } = await client.preview(content, BUCKET, directory, given);
+    assert.equal(files.length, 3);
+    const [upload] = gateway.asked("CreateUpload") as CreateUploadRequest[];
+    assert.deepEqual([upload?.object, upload?.contentMd5.length], [`in/${digitsOf(requestId, content)}.txt`, 0]);
+    assert.equal(createsOf(gateway)[0]?.inputObject, upload?.object);
+    await assert.rejects(client.preview(content, BUCKET, directory, { ...given, object: "in/a.txt" }), { reason: "OBJECT_EXISTS" });
+    assert.equal(createsOf(gateway).length, 1);
   }
+});
+
+test("a small object that the gateway says is another's is not taken for a preview's document", async () => {
+  const { client, gateway, path, directory } = await previewing();
+  const takes = gateway.handler("CreateUpload");
+  gateway.on("CreateUpload", (...asked) => {
+    const upload = takes?.(...asked);
+    gateway.on("CompleteUpload", () => failure(status.ALREADY_EXISTS, "OBJECT_EXISTS"));
+    return upload;
+  });
+  for (const object of [undefined, "in/a.txt"]) {
+    await assert.rejects(client.preview(path, BUCKET, directory, { object, request: { requestId } }), { reason: "OBJECT_EXISTS" });
+  }
+  assert.equal(createsOf(gateway).length, 0);
+});
+
+test("a requestId that is no UUID, bad numbers and empty names are refused before anything is sent", async () => {
+  const { client, gateway, path, directory } = await previewing();
+  const refused = { name: "InvalidRequest", code: status.INVALID_ARGUMENT, retry: "never" };
+  await assert.rejects(client.preview(path, BUCKET, directory, { request: { requestId: "mine" } }), { ...refused, message: /requestId must be a UUID/ });
+  const job = made();
+  for (const options of [{ concurrency: 0 }, { concurrency: NaN }, { concurrency: 1.5 }, { pageUrlTtlMs: 999 }, { pageUrlTtlMs: NaN }, { timeoutMs: NaN }]) {
+    await assert.rejects(client.preview(path, BUCKET, directory, options), refused);
+    await assert.rejects(client.download(job, directory, options), refused);
+  }
+  await assert.rejects(client.preview(path, BUCKET, ""), { ...refused, message: "the name of the directory is empty" });
+  await assert.rejects(client.download(job, ""), refused);
+  await assert.rejects(client.watchMany(BUCKET, "d1").next(), { ...refused, message: "jobIds must be a list of ids, not a text" });
+  await assert.rejects(client.batchGet(BUCKET, "d1" as unknown as string[]), refused);
+  assert.equal(gateway.calls.length, 0);
+});
+
+test("a document that is no regular file is refused before anything is sent, and a FIFO is not waited for", async () => {
+  const { client, gateway, directory } = await previewing();
+  const fifo = join(await scratch(), "a.pdf");
+  execFileSync("mkfifo", [fifo]);
+  for (const path of [fifo, "/dev/null", await scratch()]) {
+    const refused = { name: "InvalidRequest", retry: "never", message: `${path} is not a regular file` };
+    await assert.rejects(client.upload(path, BUCKET), refused);
+    await assert.rejects(client.preview(path, BUCKET, directory), refused);
+  }
+  assert.equal(gateway.calls.length, 0);
+});
+
+test("a second download or preview to a directory is refused before anything is sent, until the first has ended", async () => {
+  const { client, gateway, path, directory } = await previewing();
+  const here = new Promise<void>((resolve) => {
+    gateway.on("WatchPreviewJob", () => {
+      resolve();
+      return { says: [running], ends: "silent" };
+    });
+  });
+  const end = new AbortController();
+  const first = client.preview(path, BUCKET, directory, { signal: end.signal });
+  await here;
+  const calls = gateway.calls.length;
+  const link = join(await scratch(), "link");
+  await symlink(directory, link);
+  for (const same of [directory, `${directory}/../pages/`, link]) {
+    const refused = { name: "InvalidRequest", retry: "never", message: `another download goes to ${same}` };
+    await assert.rejects(client.preview(path, BUCKET, same), refused);
+    await assert.rejects(client.download(made(), same), refused);
+  }
+  assert.equal(gateway.calls.length, calls);
+  end.abort();
+  await assert.rejects(first, PreviewUnfinished);
+
+  const { storage } = await world(givesPages);
+  const job = made({ url: (object) => storage.url(object) });
+  assert.equal((await client.download(job, directory)).length, 3);
+});
+
+test("what a proxy answers to a part is tried again, and then Unavailable", async () => {
+  const answers: [number, Record<string, string>, RegExp][] = [
+    [200, {}, /HTTP 200 without an ETag/],
+    [201, { etag: '"a"' }, /HTTP 201/],
+    [204, { etag: '"a"' }, /HTTP 204/],
+    [301, { location: "/login" }, /HTTP 301/],
+    [302, { location: "/login" }, /HTTP 302/],
+    [407, {}, /HTTP 407/],
+    [200, { etag: '"a"', "content-type": "text/html; charset=utf-8" }, /HTTP 200 and a page of HTML/],
+    [403, { "content-type": "Text/HTML" }, /HTTP 403 and a page of HTML/],
+    [409, { "content-type": "text/html" }, /HTTP 409 and a page of HTML/],
+    [101, { upgrade: "other", connection: "upgrade" }, /HTTP 101/],
+  ];
+  const check = async ([code, headers, said]: (typeof answers)[number]): Promise<void> => {
+    let foreign = 1;
+    const { client, gateway, storage } = await world((sent, response) => {
+      foreign-- > 0 ? response.writeHead(code, headers).end() : takesParts(sent, response);
+    });
+    takesUploads(gateway, storage, 100, LATER, PAST);
+    await client.upload(CONTENT, BUCKET, "in/a.txt");
+    assert.equal(storage.sent.length, 2);
+    foreign = 100;
+    await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), (error) => {
+      const { name, retry, message } = error as DocPreviewError;
+      assert.deepEqual([name, retry], ["Unavailable", "now"]);
+      assert.match(message, /^Something on the way \(a proxy\) answered PUT with /);
+      assert.match(message, said);
+      return true;
+    });
+    assert.equal(storage.sent.length, 6);
+    assert.deepEqual(new Set(storage.sent.map(({ path }) => path.split("?")[0])), new Set(["/part-0"])); // none is followed
+    assert.equal(gateway.asked("AbortUpload").length, 1);
+  };
+  await Promise.all(answers.map(check));
 });
 
 test("a preview whose job may be made tells the requestId to repeat it with", async () => {
@@ -602,7 +731,7 @@ test("a preview whose job may be made tells the requestId to repeat it with", as
   gateway.on("CreatePreviewJob", () => failure(status.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", 60_000));
   await assert.rejects(client.preview(path, BUCKET, directory), (error) => {
     const [sent] = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
-    return error instanceof OutcomeUnknown && error.createRequestId === sent?.requestId && sent.inputObject === `in/${sent.requestId}.txt`;
+    return error instanceof OutcomeUnknown && error.createRequestId === sent?.requestId && sent.inputObject === `in/${digitsOf(sent.requestId, CONTENT)}.txt`;
   });
 });
 

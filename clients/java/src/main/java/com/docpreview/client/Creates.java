@@ -1,5 +1,6 @@
 package com.docpreview.client;
 
+import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.OutcomeUnknown;
 import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.PreviewJob;
@@ -8,6 +9,7 @@ import java.time.Duration;
 import java.util.Optional;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
+import java.util.regex.Pattern;
 
 /**
  * Creates. They carry a {@code request_id}, so that all attempts together make one job, and are made again until the
@@ -16,6 +18,8 @@ import java.util.concurrent.CompletableFuture;
 final class Creates {
     /** The reason of an outcome that no later attempt can resolve. */
     static final String AMBIGUOUS = "CREATE_OUTCOME_AMBIGUOUS";
+
+    private static final Pattern ID = Pattern.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}");
 
     private final Connections connections;
     private final boolean repeating;
@@ -38,6 +42,18 @@ final class Creates {
         return request.getRequestId().isEmpty()
                 ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build()
                 : request;
+    }
+
+    /**
+     * That the id is one.
+     *
+     * @throws InvalidRequest it is not
+     */
+    static void check(String requestId) {
+        if (!ID.matcher(requestId).matches()) {
+            throw InvalidRequest.local(
+                    "request_id must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10, not " + requestId);
+        }
     }
 
     private CompletableFuture<PreviewJob> attempt(

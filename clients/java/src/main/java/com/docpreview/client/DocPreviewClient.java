@@ -61,18 +61,21 @@ public final class DocPreviewClient implements AutoCloseable {
 
     /**
      * From a file to its pages on disk: uploads it, creates the job, watches it to its end, downloads the pages. The
-     * directory is made and checked before anything is sent. It can be repeated with the same {@code request_id}, which
-     * gives the same job.
+     * directory is made and checked before anything is sent. It can be repeated with the same {@code request_id} and the
+     * same file, which gives the same job; with another content it is refused. Give an id of your own when the call may be
+     * cancelled or the process may end: then it can be repeated without a second job.
      *
-     * @param request the create. {@code input_object} names the uploaded object, and may have {@code ${UploadId}};
-     *     without it the object is {@code in/<request_id>.<suffix of the file>}, and one that is there already is used.
+     * @param request the create. {@code input_object} names the uploaded object, by default {@code
+     *     in/${UploadId}.<suffix of the file>}. {@code ${UploadId}} becomes 32 digits that follow from the {@code
+     *     request_id} and the content, so that repeating finds what is there already, and never takes another content.
      *     A {@code request_id} is made where there is none, also with {@code repeatCreates(false)}. Without output the pages are {@code
      *     out/${RequestToken}/page-${Number}.jpg} in the bucket, of spreadsheets {@code
      *     out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg}
      * @param directory for this job's pages: those of an earlier job of this method are deleted when the new one is made
      * @throws DocPreviewException.PreviewUnfinished the job was made, and something failed after that, whatever it is
      * @throws DocPreviewException.OutcomeUnknown the job may have been made: repeat it with its {@code createId}
-     * @throws DocPreviewException.InvalidRequest the file is empty
+     * @throws DocPreviewException.InvalidRequest the file is empty or no regular file, the {@code request_id} is no UUID,
+     *     the name of the directory is empty, or another download of this process goes there
      * @throws java.io.UncheckedIOException the file cannot be read, or the directory cannot be written
      * @throws DocPreviewException.PermissionDenied the gateway's policy does not let the caller upload this
      */
@@ -92,7 +95,9 @@ public final class DocPreviewClient implements AutoCloseable {
      *
      * @param object key of the object; {@code ${UploadId}} in it is replaced by 32 random digits
      * @throws java.io.UncheckedIOException the file cannot be read
-     * @throws DocPreviewException.InvalidRequest the file is empty
+     * @throws DocPreviewException.InvalidRequest the file is empty, or no regular file
+     * @throws DocPreviewException.Unavailable the cloud cannot be reached, or, after repeats, something on the way to it,
+     *     such as a proxy, has answered to a part
      * @throws DocPreviewException.FailedPrecondition the file has changed while it was uploaded
      * @throws DocPreviewException.PermissionDenied the gateway's policy does not let the caller upload this
      */
@@ -114,6 +119,8 @@ public final class DocPreviewClient implements AutoCloseable {
      * @param job in {@code STATE_SUCCESS}; with or without addresses of pages, which are asked for when they are missing
      *     or have expired
      * @throws java.io.UncheckedIOException the directory or a page cannot be written
+     * @throws DocPreviewException.InvalidRequest another download of this process goes to the directory, or its name is
+     *     empty
      * @throws DocPreviewException.FailedPrecondition the job has not succeeded
      * @throws DocPreviewException.Unavailable the cloud cannot be reached, or, after repeats, something on the way to it,
      *     such as a proxy, has answered with what is no page: it is empty, of another content type, or longer than it

@@ -24,7 +24,7 @@ import java.util.stream.Stream;
  * │   ├── Throttled               too many calls: quotaViolations() names the limit
  * │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
  * │   └── DeadlineExceeded        the deadline of the call has passed
- * ├── PreviewUnfinished       a preview has made its job, and failed after that: go on with job(), do not repeat
+ * ├── PreviewUnfinished       a preview has made its job, and failed after that: go on with job()
  * ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
  * ├── Interrupted             the calling thread was interrupted; its interrupt flag is set
  * └── InternalError           report it with requestId() to the operators of the gateway
@@ -40,7 +40,12 @@ public abstract class DocPreviewException extends RuntimeException {
     private final String sentence;
 
     private DocPreviewException(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
-        super(summary(sentence, code, facts), cause);
+        this(summary(sentence, code, facts), sentence, code, facts, cause);
+    }
+
+    private DocPreviewException(
+            String message, String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+        super(message, cause);
         this.sentence = sentence;
         this.code = code;
         this.facts = facts;
@@ -122,6 +127,11 @@ public abstract class DocPreviewException extends RuntimeException {
 
         InvalidRequest(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
             super(sentence, code, facts, cause);
+        }
+
+        /** What is refused before anything is sent. */
+        static InvalidRequest local(String sentence) {
+            return new InvalidRequest(sentence, Status.Code.INVALID_ARGUMENT, ErrorFacts.NONE, null);
         }
     }
 
@@ -236,8 +246,8 @@ public abstract class DocPreviewException extends RuntimeException {
 
     /**
      * {@link DocPreviewClient#preview} has made its job, and failed after that: {@code getCause()} says by what. The job is
-     * billed, and goes on: follow {@link #job} with {@code waitFor}, then bring its pages with {@code download}. Another
-     * preview makes a second job, unless it has the {@code request_id} of this one.
+     * billed, and goes on: follow {@link #job} with {@code waitFor}, then bring its pages with {@code download}, or repeat
+     * the preview with its {@code request_id} and the same file. Without this id another preview makes a second job.
      */
     public static final class PreviewUnfinished extends DocPreviewException {
         private static final long serialVersionUID = 1L;
@@ -245,12 +255,16 @@ public abstract class DocPreviewException extends RuntimeException {
         private final PreviewJob job;
 
         PreviewUnfinished(PreviewJob job, RuntimeException cause) {
-            super(
+            this(
                     "job " + job.getJobId() + " was made and its pages are not all here: " + told(cause)
                             + "; go on with download: waitFor, then download",
-                    Status.Code.UNKNOWN, // not the cause's, by which a program might repeat
-                    ErrorFacts.NONE,
+                    job,
                     cause);
+        }
+
+        private PreviewUnfinished(String sentence, PreviewJob job, RuntimeException cause) {
+            // Not the cause's code, by which a program might repeat; and no code in the message, as it says nothing.
+            super(sentence, sentence, Status.Code.UNKNOWN, ErrorFacts.NONE, cause);
             this.job = job;
         }
 

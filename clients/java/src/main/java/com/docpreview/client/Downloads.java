@@ -36,16 +36,18 @@ final class Downloads {
     }
 
     /**
-     * Makes the directory.
+     * That the job can be downloaded.
      *
-     * @throws UncheckedIOException it cannot be made, or nothing can be written there
+     * @throws FailedPrecondition it has not succeeded
      */
-    static void check(Path directory) {
-        try {
-            Files.createDirectories(directory);
-            Files.delete(Files.createTempFile(directory, ".docpreview", ""));
-        } catch (IOException failure) {
-            throw new UncheckedIOException("cannot write to the directory " + directory + ": " + failure, failure);
+    static void check(PreviewJob job) {
+        if (job.getState() != PreviewJob.State.STATE_SUCCESS) {
+            throw new FailedPrecondition(
+                    "job " + job.getJobId() + " is in " + job.getState() + ": only a job in STATE_SUCCESS has pages;"
+                            + " wait for its end with waitFor or watch",
+                    Status.Code.FAILED_PRECONDITION,
+                    ErrorFacts.NONE,
+                    null);
         }
     }
 
@@ -62,16 +64,8 @@ final class Downloads {
         }
     }
 
+    /** Brings the pages of a job that has succeeded to a directory that is there. */
     List<Path> download(PreviewJob job, Path directory, TransferSettings settings, Deadline deadline) {
-        if (job.getState() != PreviewJob.State.STATE_SUCCESS) {
-            throw new FailedPrecondition(
-                    "job " + job.getJobId() + " is in " + job.getState() + ": only a job in STATE_SUCCESS has pages;"
-                            + " wait for its end with waitFor or watch",
-                    Status.Code.FAILED_PRECONDITION,
-                    ErrorFacts.NONE,
-                    null);
-        }
-        check(directory);
         try {
             return new Download(job, directory, settings, deadline).run();
         } catch (IOException failure) {

@@ -2,6 +2,7 @@ package com.docpreview.client;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.net.ProtocolException;
 import java.nio.file.Path;
 
 /** A file on this machine cannot be read or written, in the midst of an exchange: making it again does not help. */
@@ -22,6 +23,9 @@ final class LocalFailure extends IOException {
         for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
             if (cause instanceof LocalFailure || cause instanceof ForeignReply) {
                 return (IOException) cause;
+            }
+            if (cause instanceof ProtocolException) { // no HTTP, or a switch to what nobody has asked for
+                return new ForeignReply(cause.getMessage());
             }
         }
         return failure instanceof IOException broken ? broken : new IOException(failure);

@@ -62,10 +62,6 @@ final class Store {
 
     /** A reply; {@code code} is the store's own of an error, or empty. */
     record Reply(int status, String code, String etag) {
-        boolean isGood() {
-            return status / 100 == 2;
-        }
-
         @Override
         public String toString() {
             return "HTTP " + status + (code.isEmpty() ? "" : " " + code);
@@ -117,7 +113,7 @@ final class Store {
         }
     }
 
-    /** Puts a part of a file. */
+    /** Puts a part of a file. A reply with 200 has an ETag. */
     Reply put(String url, Map<String, String> headers, Path file, long offset, long length, Deadline deadline)
             throws IOException, InterruptedException {
         AtomicLong moved = new AtomicLong();
@@ -129,7 +125,7 @@ final class Store {
                 request.header(name, value);
             }
         });
-        return exchange(request, ToFile.errorsOnly(), moved, deadline);
+        return exchange(request, ToFile.ofPart(), moved, deadline);
     }
 
     /** Gets an object of this type, or the rest of it, to the end of a file; see {@link ToFile}. */

@@ -27,6 +27,7 @@ import java.util.regex.Pattern;
  * its file deleted.
  */
 final class ToFile implements BodySubscriber<String> {
+    private static final int PROXY_AUTHENTICATION_REQUIRED = 407;
     private static final int LONGEST_TEXT = 16 * 1024;
     private static final Pattern RANGE = Pattern.compile("bytes (\\d+)-\\d+/(\\d+)");
 
@@ -47,9 +48,31 @@ final class ToFile implements BodySubscriber<String> {
         this.moved = moved;
     }
 
-    /** No body is kept but the text of an error. */
-    static BodyHandler<String> errorsOnly() {
-        return reply -> textOnly(new AtomicLong());
+    /**
+     * Of the reply to a part no body is kept but the text of an error. The store takes a part with 200 and an ETag, and
+     * refuses it with XML; anything else is not the store's.
+     */
+    static BodyHandler<String> ofPart() {
+        return reply -> {
+            ToFile body = textOnly(new AtomicLong());
+            int status = reply.statusCode();
+            if (status < 400 && status != 200 || status == PROXY_AUTHENTICATION_REQUIRED) {
+                body.result.completeExceptionally(foreign(status));
+            } else if (bare(header(reply, "content-type")).equalsIgnoreCase("text/html")) {
+                body.result.completeExceptionally(new ForeignReply("it is a page of HTML, with HTTP " + status));
+            } else if (status == 200 && header(reply, "etag").isEmpty()) {
+                body.result.completeExceptionally(new ForeignReply("it has no ETag, with HTTP 200"));
+            }
+            return body;
+        };
+    }
+
+    private static ForeignReply foreign(int status) {
+        return new ForeignReply("its status is HTTP " + status);
+    }
+
+    private static String header(ResponseInfo reply, String name) {
+        return reply.headers().firstValue(name).orElse("");
     }
 
     /** A file that has {@code from} bytes already, of a content of this type; empty when that is not known. */
@@ -64,7 +87,7 @@ final class ToFile implements BodySubscriber<String> {
                     case 206 -> continued(file, from, reply, moved);
                     default -> {
                         if (reply.statusCode() < 400) { // a redirect to a sign-in page, most likely
-                            throw new ForeignReply("its status is HTTP " + reply.statusCode());
+                            throw foreign(reply.statusCode());
                         }
                         yield textOnly(moved);
                     }
@@ -79,7 +102,7 @@ final class ToFile implements BodySubscriber<String> {
 
     /** That the reply is of this type, when both are known. */
     private static void check(ResponseInfo reply, String type) throws ForeignReply {
-        String got = bare(reply.headers().firstValue("content-type").orElse(""));
+        String got = bare(header(reply, "content-type"));
         if (!got.isEmpty() && !type.isEmpty() && !got.equalsIgnoreCase(bare(type))) {
             throw new ForeignReply("its content type is " + got + ", not " + bare(type));
         }
@@ -95,7 +118,7 @@ final class ToFile implements BodySubscriber<String> {
     }
 
     private static ToFile continued(Path file, long from, ResponseInfo reply, AtomicLong moved) throws IOException {
-        Matcher range = RANGE.matcher(reply.headers().firstValue("content-range").orElse(""));
+        Matcher range = RANGE.matcher(header(reply, "content-range"));
         if (!range.matches() || Long.parseLong(range.group(1)) != from) {
             throw new IOException("the cloud answered with another range than was asked for");
         }

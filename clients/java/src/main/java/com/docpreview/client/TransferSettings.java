@@ -23,6 +23,8 @@ public record TransferSettings(
         Consumer<? super PreviewJob> onJob,
         Consumer<? super DownloadProgress> onProgress) {
     private static final int MOST_PARALLEL = 64;
+    private static final Duration SHORTEST_TTL = Duration.ofSeconds(1);
+    private static final Duration LONGEST_TTL = Duration.ofHours(1);
     private static final TransferSettings DEFAULTS =
             new TransferSettings("", 8, Duration.ofMinutes(15), Duration.ofHours(1), job -> {}, progress -> {});
 
@@ -39,6 +41,9 @@ public record TransferSettings(
         Objects.requireNonNull(onProgress, "onProgress");
         if (parallel < 1 || parallel > MOST_PARALLEL) {
             throw new IllegalArgumentException("parallel must be 1 to " + MOST_PARALLEL + ", not " + parallel);
+        }
+        if (pageUrlTtl.compareTo(SHORTEST_TTL) < 0 || pageUrlTtl.compareTo(LONGEST_TTL) > 0) {
+            throw new IllegalArgumentException("pageUrlTtl must be 1 second to 1 hour, not " + pageUrlTtl);
         }
     }
 

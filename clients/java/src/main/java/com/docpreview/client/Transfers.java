@@ -1,9 +1,7 @@
 package com.docpreview.client;
 
-import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PreviewUnfinished;
 import com.docpreview.v1.CreatePreviewJobRequest;
-import com.docpreview.v1.CreatePreviewJobRequestOrBuilder;
 import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.UploadedObject;
 import com.docpreview.v1.WatchPreviewJobRequest;
@@ -33,15 +31,31 @@ final class Transfers {
     }
 
     List<Path> download(PreviewJob job, Path directory, TransferSettings settings) {
-        return downloads.download(job, directory, settings, Deadline.after(settings.timeout()));
+        Deadline deadline = Deadline.after(settings.timeout());
+        Downloads.check(job);
+        try (Exclusive taken = Exclusive.of(directory)) {
+            return downloads.download(job, directory, settings, deadline);
+        }
     }
 
     Preview preview(Path file, CreatePreviewJobRequest request, Path directory, TransferSettings settings) {
         Deadline deadline = Deadline.after(settings.timeout());
         Uploads.check(file);
-        Downloads.check(directory); // before anything is sent, and billed
-        CreatePreviewJobRequest.Builder create = Creates.withRequestId(request).toBuilder();
-        create.setInputObject(bring(file, create, settings, deadline));
+        CreatePreviewJobRequest identified = Creates.withRequestId(request);
+        Creates.check(identified.getRequestId());
+        try (Exclusive taken = Exclusive.of(directory)) { // before anything is sent, and billed
+            return preview(file, identified, directory, settings, deadline);
+        }
+    }
+
+    private Preview preview(
+            Path file,
+            CreatePreviewJobRequest request,
+            Path directory,
+            TransferSettings settings,
+            Deadline deadline) {
+        CreatePreviewJobRequest.Builder create = request.toBuilder();
+        create.setInputObject(uploads.bring(file, request, settings.contentType(), deadline));
         if (create.getOutput().getObject().isEmpty()) {
             create.getOutputBuilder().setObject(output(create.getInputObject(), request));
         }
@@ -54,21 +68,6 @@ final class Transfers {
                     ended, good ? downloads.download(ended, directory, settings, deadline) : List.of());
         } catch (RuntimeException failure) {
             throw new PreviewUnfinished(seen.get(), failure); // the job is billed: repeating all of it bills another
-        }
-    }
-
-    /** The key of the uploaded file. By default it follows from the request's id, so that repeating finds it there. */
-    private String bring(
-            Path file, CreatePreviewJobRequestOrBuilder request, TransferSettings settings, Deadline deadline) {
-        boolean own = !request.getInputObject().isEmpty();
-        String key = own ? request.getInputObject() : Uploads.key(file, request.getRequestId());
-        try {
-            return uploads.upload(file, request.getBucket(), key, settings.contentType(), deadline).getObject();
-        } catch (InvalidRequest refused) {
-            if (own || !Uploads.existsAlready(refused)) {
-                throw refused;
-            }
-            return key; // an earlier attempt with this id has brought it
         }
     }
 

@@ -6,6 +6,7 @@ import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
 import com.docpreview.v1.AbortUploadRequest;
 import com.docpreview.v1.CompleteUploadRequest;
+import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.CreateUploadRequest;
 import com.docpreview.v1.Upload;
 import com.docpreview.v1.UploadPart;
@@ -16,6 +17,7 @@ import io.grpc.Status;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
@@ -39,8 +41,12 @@ final class Uploads {
     /** Contents up to this size go in one part, of which the cloud checks the MD5. */
     private static final long ONE_PART = 16L << 20;
     private static final Duration ABORT_WITHIN = Duration.ofSeconds(10);
+    private static final int OK = 200;
     private static final int FORBIDDEN = 403;
     private static final int CONFLICT = 409;
+    /** What a key may have in the place of digits that are new with each upload. */
+    private static final String UPLOAD_ID = "${UploadId}";
+
     private static final Pattern SUFFIX = Pattern.compile(".*\\.([A-Za-z0-9]{1,10})");
 
     private final AsyncDocPreviewClient client;
@@ -53,18 +59,8 @@ final class Uploads {
 
     /** A name for the file that no other upload has. */
     static String template(Path file) {
-        return key(file, "${UploadId}");
-    }
-
-    /** A name for the file with this id. */
-    static String key(Path file, String id) {
-        String suffix = suffix(file.getFileName().toString());
-        return "in/" + id + (suffix.isEmpty() ? "" : "." + suffix);
-    }
-
-    /** Whether the key of the upload has an object already. */
-    static boolean existsAlready(InvalidRequest error) {
-        return error.reason().equals("OBJECT_EXISTS");
+        String suffix = suffix(String.valueOf(file.getFileName()));
+        return "in/" + UPLOAD_ID + (suffix.isEmpty() ? "" : "." + suffix);
     }
 
     /** The suffix of a name, in lower case; empty when it has none that can stand in a key. */
@@ -74,23 +70,25 @@ final class Uploads {
     }
 
     /**
-     * That the file can be read and has content.
+     * That the file can be read and has content. One that is no regular file is not opened: a FIFO would have to be waited
+     * for.
      *
      * @throws UncheckedIOException it cannot be read
-     * @throws InvalidRequest it is empty
+     * @throws InvalidRequest it is empty, or no regular file
      */
     static void check(Path file) {
         try {
             if (!Files.isRegularFile(file)) {
-                throw Files.exists(file)
-                        ? new IOException(file + " is not a file")
-                        : new NoSuchFileException(file.toString(), null, "there is no such file");
+                if (Files.exists(file)) {
+                    throw InvalidRequest.local(file + " is not a regular file");
+                }
+                throw new NoSuchFileException(file.toString(), null, "there is no such file");
             }
             if (!Files.isReadable(file)) {
                 throw new IOException(file + " cannot be read");
             }
             if (Files.size(file) == 0) {
-                throw new InvalidRequest(file + " is empty", Status.Code.INVALID_ARGUMENT, ErrorFacts.NONE, null);
+                throw InvalidRequest.local(file + " is empty");
             }
         } catch (IOException failure) {
             throw new UncheckedIOException(failure.getMessage(), failure);
@@ -100,25 +98,55 @@ final class Uploads {
     UploadedObject upload(Path file, String bucket, String object, String contentType, Deadline deadline) {
         check(file);
         Version version = Version.of(file);
-        CreateUploadRequest request = request(file, version.length(), bucket, object, contentType);
+        ByteString md5 = version.isOnePart() ? md5(file, deadline) : ByteString.EMPTY;
+        CreateUploadRequest request = CreateUploadRequest.newBuilder()
+                .setBucket(bucket)
+                .setObject(object.isEmpty() ? template(file) : object)
+                .setContentLength(version.length())
+                .setContentType(contentType)
+                .setContentMd5(md5)
+                .build();
         return attempt(file, version, request, deadline, true);
     }
 
-    private static CreateUploadRequest request(
-            Path file, long length, String bucket, String object, String contentType) {
-        try {
-            CreateUploadRequest.Builder request = CreateUploadRequest.newBuilder()
-                    .setBucket(bucket)
-                    .setObject(object.isEmpty() ? template(file) : object)
-                    .setContentLength(length)
-                    .setContentType(contentType);
-            if (length <= ONE_PART) {
-                request.setContentMd5(ByteString.copyFrom(md5(file)));
-            }
-            return request.build();
-        } catch (IOException failure) {
-            throw new UncheckedIOException(failure.getMessage(), failure);
+    /**
+     * Brings the input of a preview and returns its key, in which {@code ${UploadId}} becomes digits of this {@code
+     * request_id} and this content alone. An object of several parts that is there already is the one that an earlier
+     * attempt has brought; one of a single part has been compared by the gateway, and is another's.
+     */
+    String bring(Path file, CreatePreviewJobRequest preview, String contentType, Deadline deadline) {
+        String template = preview.getInputObject().isEmpty() ? template(file) : preview.getInputObject();
+        if (!template.contains(UPLOAD_ID)) {
+            return upload(file, preview.getBucket(), template, contentType, deadline).getObject();
         }
+        check(file);
+        Version version = Version.of(file);
+        ByteString md5 = md5(file, deadline);
+        String key = template.replace(UPLOAD_ID, digits(preview.getRequestId(), md5));
+        CreateUploadRequest request = CreateUploadRequest.newBuilder()
+                .setBucket(preview.getBucket())
+                .setObject(key)
+                .setContentLength(version.length())
+                .setContentType(contentType)
+                .setContentMd5(version.isOnePart() ? md5 : ByteString.EMPTY)
+                .build();
+        try {
+            return attempt(file, version, request, deadline, true).getObject();
+        } catch (InvalidRequest refused) {
+            if (version.isOnePart() || !refused.reason().equals("OBJECT_EXISTS")) {
+                throw refused;
+            }
+            return key;
+        }
+    }
+
+    private static String digits(String requestId, ByteString md5) {
+        String text = requestId.toLowerCase(Locale.ROOT) + "\n" + hex(md5.toByteArray());
+        return hex(md5().digest(text.getBytes(StandardCharsets.US_ASCII)));
+    }
+
+    private static String hex(byte[] bytes) {
+        return HexFormat.of().formatHex(bytes);
     }
 
     private UploadedObject attempt(
@@ -168,7 +196,7 @@ final class Uploads {
     /** The ETag of the object where it has one part and its MD5 is known; else empty. */
     private static String whole(Upload upload, ByteString md5) {
         boolean known = upload.getPartsCount() == 1 && !md5.isEmpty();
-        return known ? '"' + HexFormat.of().formatHex(md5.toByteArray()) + '"' : "";
+        return known ? '"' + hex(md5.toByteArray()) + '"' : "";
     }
 
     private String put(String what, Path file, UploadPart part, String whole, Upload upload, Deadline deadline) {
@@ -177,7 +205,7 @@ final class Uploads {
                 deadline,
                 () -> store.put(
                         part.getUrl(), part.getHeadersMap(), file, part.getOffset(), part.getLength(), deadline));
-        if (reply.isGood() && !reply.etag().isEmpty()) {
+        if (reply.status() == OK) {
             return reply.etag();
         }
         if (reply.status() == CONFLICT && !whole.isEmpty()) {
@@ -210,14 +238,26 @@ final class Uploads {
         }
     }
 
-    private static byte[] md5(Path file) throws IOException {
+    private static ByteString md5(Path file, Deadline deadline) {
         try (InputStream content = Files.newInputStream(file)) {
-            MessageDigest digest = MessageDigest.getInstance("MD5");
-            byte[] buffer = new byte[64 * 1024];
+            MessageDigest digest = md5();
+            byte[] buffer = new byte[1 << 20];
             for (int read = content.read(buffer); read >= 0; read = content.read(buffer)) {
                 digest.update(buffer, 0, read);
+                deadline.check();
+                if (Thread.currentThread().isInterrupted()) {
+                    throw Errors.interrupted(null);
+                }
             }
-            return digest.digest();
+            return ByteString.copyFrom(digest.digest());
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure.getMessage(), failure);
+        }
+    }
+
+    private static MessageDigest md5() {
+        try {
+            return MessageDigest.getInstance("MD5");
         } catch (NoSuchAlgorithmException never) { // each Java has it
             throw new IllegalStateException(never);
         }
@@ -232,6 +272,10 @@ final class Uploads {
             } catch (IOException failure) {
                 throw new UncheckedIOException(failure.toString(), failure);
             }
+        }
+
+        boolean isOnePart() {
+            return length <= ONE_PART;
         }
 
         /**

@@ -28,6 +28,9 @@ final class CloudStore implements AutoCloseable {
     /** In the place of an answer: a status, or a body that breaks off after so many bytes. */
     record Fault(int status, int bytes, Way way) {}
 
+    /** What something on the way answers, in the place of the store. */
+    record Foreign(int status, Map<String, String> headers) {}
+
     /** What a body does after the bytes of its fault; a LONG one is in chunks, twice the object. */
     enum Way {
         BREAKS,
@@ -41,6 +44,7 @@ final class CloudStore implements AutoCloseable {
     final Map<String, byte[]> objects = new ConcurrentHashMap<>();
     /** Content types of objects that have one. */
     final Map<String, String> types = new ConcurrentHashMap<>();
+    private final Map<String, Deque<Foreign>> foreign = new ConcurrentHashMap<>();
     private final Map<String, Runnable> during = new ConcurrentHashMap<>();
     private final Map<String, Deque<Fault>> faults = new ConcurrentHashMap<>();
     private final ExecutorService threads = Executors.newCachedThreadPool();
@@ -90,6 +94,12 @@ final class CloudStore implements AutoCloseable {
         return refuses(path, NO_ANSWER);
     }
 
+    /** The next requests of this path are answered by something else. */
+    CloudStore isReplaced(String path, Foreign... replies) {
+        foreign.computeIfAbsent(path, key -> new ArrayDeque<>()).addAll(List.of(replies));
+        return this;
+    }
+
     /** This happens before the next request of this path is answered. */
     CloudStore during(String path, Runnable what) {
         during.put(path, what);
@@ -110,7 +120,13 @@ final class CloudStore implements AutoCloseable {
         asked.add(new Asked(exchange.getRequestMethod(), path, headers, body));
         Optional.ofNullable(during.remove(path)).ifPresent(Runnable::run);
         Fault fault = faults.getOrDefault(path, new ArrayDeque<>()).poll();
+        Foreign other = foreign.getOrDefault(path, new ArrayDeque<>()).poll();
         try (exchange) {
+            if (other != null) {
+                other.headers().forEach(exchange.getResponseHeaders()::set);
+                exchange.sendResponseHeaders(other.status(), -1);
+                return;
+            }
             if (fault != null && fault.status() == NO_ANSWER) {
                 return; // the exchange is closed
             }

@@ -25,12 +25,16 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.MessageDigest;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
@@ -118,6 +122,7 @@ final class PreviewTest extends TransfersFixture {
                 "job d1 was made and its pages are not all here: " + error.getCause().getMessage()
                         + "; go on with download: waitFor, then download",
                 error.sentence());
+        assertEquals(error.sentence(), error.getMessage()); // it begins with no status
         assertEquals(1, requests(CreatePreviewJobRequest.class).size());
         return error;
     }
@@ -188,34 +193,122 @@ final class PreviewTest extends TransfersFixture {
         assertEquals("d1", assertInstanceOf(PreviewUnfinished.class, failed.getCause()).job().getJobId());
     }
 
+    private static String md5(byte[] content) throws Exception {
+        return HexFormat.of().formatHex(MessageDigest.getInstance("MD5").digest(content));
+    }
+
+    /** What stands in a key for {@code ${UploadId}}. */
+    private static String digits(String id, byte[] content) throws Exception {
+        return md5((id.toLowerCase(Locale.ROOT) + "\n" + md5(content)).getBytes(StandardCharsets.US_ASCII));
+    }
+
+    private static String digits(String id, String content) throws Exception {
+        return digits(id, content.getBytes(StandardCharsets.US_ASCII));
+    }
+
+    private String lastKey() {
+        List<CreateUploadRequest> uploads = requests(CreateUploadRequest.class);
+        return uploads.get(uploads.size() - 1).getObject();
+    }
+
     @Test
-    @DisplayName("The key of a preview's input has the id of its create, also the one that the client makes")
-    void keyOfId() throws Exception {
-        for (String given : List.of("", ID)) {
-            gateway.requests.clear();
-            gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED).answers(job("d1", 1, "/a/"));
-            CreatePreviewJobRequest request = REQUEST.toBuilder().setRequestId(given).build();
-            client.preview(file("0123456789"), request, pages(), TransferSettings.defaults());
-            String id = requests(CreatePreviewJobRequest.class).get(0).getRequestId();
-            assertEquals(id, given.isEmpty() ? UUID.fromString(id).toString() : given);
-            assertEquals("in/" + id + ".pdf", requests(CreateUploadRequest.class).get(0).getObject());
+    @DisplayName("The key of a preview's input follows from the id of its create and the content, also in one's own template")
+    void keyOfIdAndContent() throws Exception {
+        PreviewJob done = job("d1", 1, "/a/");
+        for (String given : List.of("", ID, ID.replace('1', 'A'))) {
+            for (String template : List.of("", "a/${UploadId}/${UploadId}.txt", "a/b.txt")) {
+                for (String content : List.of("0123456789", "9876543210")) {
+                    gateway.requests.clear();
+                    gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED).answers(done);
+                    CreatePreviewJobRequest request = REQUEST.toBuilder()
+                            .setRequestId(given)
+                            .setInputObject(template)
+                            .build();
+                    client.preview(file(content), request, pages(), TransferSettings.defaults());
+                    String id = requests(CreatePreviewJobRequest.class).get(0).getRequestId();
+                    assertEquals(id, given.isEmpty() ? UUID.fromString(id).toString() : given);
+                    String expected = template.isEmpty() ? "in/${UploadId}.pdf" : template;
+                    assertEquals(expected.replace("${UploadId}", digits(id, content)), lastKey());
+                }
+            }
         }
     }
 
     @Test
-    @DisplayName("A preview that is repeated with its id goes on with the object that is there, and makes the same create")
+    @DisplayName("A preview of a large file goes on with the object of its key that is there, and makes the same create")
     void repeated() throws Exception {
         PreviewJob done = job("d1", 1, "/a/");
         CreatePreviewJobRequest request = REQUEST.toBuilder().setRequestId(ID).build();
-        Path file = file("0123456789");
+        byte[] content = new byte[(16 << 20) + 1];
+        Path file = Files.write(folder.resolve("slides.pdf"), content);
         gateway.answers(upload("t", IN_AN_HOUR)).breaks(EXISTS).answers(done);
         assertEquals(done, client.preview(file, request, pages(), TransferSettings.defaults()).job());
         gateway.breaks(EXISTS).answers(done);
         assertEquals(done, client.preview(file, request, pages(), TransferSettings.defaults()).job());
         List<CreatePreviewJobRequest> creates = requests(CreatePreviewJobRequest.class);
-        assertEquals("in/" + ID + ".pdf", creates.get(0).getInputObject());
+        assertEquals("in/" + digits(ID, content) + ".pdf", creates.get(0).getInputObject());
         assertEquals(2, creates.size());
         assertEquals(1, Set.copyOf(creates).size());
+        assertTrue(requests(CreateUploadRequest.class).get(0).getContentMd5().isEmpty());
+
+        CreatePreviewJobRequest fixed = request.toBuilder().setInputObject("in/mine.pdf").build();
+        gateway.breaks(EXISTS);
+        assertThrows(InvalidRequest.class, () -> client.preview(file, fixed, pages(), TransferSettings.defaults()));
+    }
+
+    @Test
+    @DisplayName("A small object that the gateway says is another's is not taken for a preview's input")
+    void another() throws Exception {
+        Path file = file("0123456789");
+        gateway.answers(upload("t", IN_AN_HOUR, 10)).breaks(EXISTS);
+        InvalidRequest error = assertThrows(InvalidRequest.class, () -> client.preview(file, "b", pages()));
+        assertEquals("OBJECT_EXISTS", error.reason());
+        assertEquals(List.of(), requests(CreatePreviewJobRequest.class));
+    }
+
+    @Test
+    @DisplayName("A request_id that is no UUID and a directory without a name are refused before anything is sent")
+    void badArguments() throws Exception {
+        Path file = file("0123456789");
+        CreatePreviewJobRequest request = REQUEST.toBuilder().setRequestId("mine").build();
+        InvalidRequest error = assertThrows(
+                InvalidRequest.class, () -> client.preview(file, request, pages(), TransferSettings.defaults()));
+        assertTrue(error.sentence().startsWith("request_id must be a UUID"), error.sentence());
+        assertEquals(Retry.NEVER, error.retry());
+        PreviewJob done = job("d1", 1, "/a/");
+        assertThrows(InvalidRequest.class, () -> client.preview(file, "b", Path.of("")));
+        assertThrows(InvalidRequest.class, () -> client.download(done, Path.of("")));
+        TransferSettings settings = TransferSettings.defaults();
+        assertThrows(IllegalArgumentException.class, () -> settings.withParallel(0));
+        assertThrows(IllegalArgumentException.class, () -> settings.withPageUrlTtl(Duration.ofMillis(999)));
+        assertThrows(IllegalArgumentException.class, () -> settings.withPageUrlTtl(Duration.ofHours(2)));
+        assertEquals(List.of(), gateway.requests);
+    }
+
+    @Test
+    @DisplayName("A second preview or download to a directory is refused before anything is sent, until the first has ended")
+    void oneAtATime() throws Exception {
+        Path file = file("0123456789");
+        PreviewJob done = job("d1", 1, "/a/");
+        created();
+        gateway.answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
+        List<String> refused = new ArrayList<>();
+        Path link = Files.createSymbolicLink(folder.resolve("link"), pages());
+        TransferSettings settings = TransferSettings.defaults().withJobs(job -> {
+            int sent = gateway.requests.size();
+            for (Path same : List.of(pages(), folder.resolve("x").resolve("..").resolve("pages"), link)) {
+                InvalidRequest error = assertThrows(InvalidRequest.class, () -> client.preview(file, "b", same));
+                assertEquals("another download goes to " + same, error.sentence());
+                assertEquals(Retry.NEVER, error.retry());
+                assertThrows(InvalidRequest.class, () -> client.download(done, same));
+                refused.add(error.sentence());
+            }
+            assertEquals(sent, gateway.requests.size());
+        });
+        Files.createDirectories(folder.resolve("x"));
+        client.preview(file, REQUEST, pages(), settings);
+        assertEquals(6, refused.size());
+        assertEquals(1, client.download(done, pages()).size());
     }
 
     @Test
@@ -240,7 +333,7 @@ final class PreviewTest extends TransfersFixture {
         Path file = file("0123456789");
         try (DocPreviewClient careful = DocPreviewClient.builder(gateway.target()).repeatCreates(false).build()) {
             OutcomeUnknown error = assertThrows(OutcomeUnknown.class, () -> careful.preview(file, "b", pages()));
-            assertEquals("in/" + error.createId() + ".pdf", requests(CreateUploadRequest.class).get(0).getObject());
+            assertEquals("in/" + digits(error.createId(), "0123456789") + ".pdf", lastKey());
         }
     }
 

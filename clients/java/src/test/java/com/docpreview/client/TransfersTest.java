@@ -33,6 +33,8 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
+import java.util.Set;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.DisplayName;
@@ -322,6 +324,67 @@ final class TransfersTest extends TransfersFixture {
         assertEquals(Retry.NEVER, error.retry());
         assertThrows(InvalidRequest.class, () -> client.preview(file, "b", pages()));
         assertEquals(List.of(), gateway.requests);
+    }
+
+    @Test
+    @DisplayName("A file that is no regular file is refused before anything is sent, and a FIFO is not waited for")
+    void noRegularFile() throws Exception {
+        Path fifo = folder.resolve("slides.pdf");
+        assertEquals(0, new ProcessBuilder("mkfifo", fifo.toString()).start().waitFor());
+        for (Path file : List.of(fifo, Path.of("/dev/null"), folder, Path.of("/"))) {
+            InvalidRequest error = assertThrows(InvalidRequest.class, () -> client.upload(file, "b"));
+            assertEquals(file + " is not a regular file", error.sentence());
+            assertEquals(Retry.NEVER, error.retry());
+            assertThrows(InvalidRequest.class, () -> client.preview(file, "b", pages()));
+        }
+        assertEquals(List.of(), gateway.requests);
+    }
+
+    @Test
+    @DisplayName("What a proxy answers to a part is no reply of the store, and is not followed")
+    void foreignReplies() throws Exception {
+        Path file = file("0123456789");
+        Store direct = new Store(null);
+        String etag = "\"a\"";
+        Map<CloudStore.Foreign, String> replies = Map.of(
+                new CloudStore.Foreign(200, Map.of()), "it has no ETag, with HTTP 200",
+                new CloudStore.Foreign(201, Map.of("etag", etag)), "its status is HTTP 201",
+                new CloudStore.Foreign(204, Map.of("etag", etag)), "its status is HTTP 204",
+                new CloudStore.Foreign(302, Map.of("location", store.url("/login"))), "its status is HTTP 302",
+                new CloudStore.Foreign(307, Map.of("location", store.url("/login"))), "its status is HTTP 307",
+                new CloudStore.Foreign(407, Map.of()), "its status is HTTP 407",
+                new CloudStore.Foreign(101, Map.of("upgrade", "other")), "Unexpected 101 response, when not upgrading",
+                new CloudStore.Foreign(200, Map.of("etag", etag, "content-type", "text/html; charset=utf-8")),
+                        "it is a page of HTML, with HTTP 200",
+                new CloudStore.Foreign(403, Map.of("content-type", "Text/HTML")), "it is a page of HTML, with HTTP 403",
+                new CloudStore.Foreign(409, Map.of("content-type", "text/html")), "it is a page of HTML, with HTTP 409");
+        for (Map.Entry<CloudStore.Foreign, String> reply : replies.entrySet()) {
+            store.isReplaced("/part-0", reply.getKey());
+            ForeignReply error = assertThrows(
+                    ForeignReply.class,
+                    () -> direct.put(
+                            store.url("/part-0"), Map.of(), file, 0, 10, Deadline.after(Duration.ofSeconds(20))));
+            assertEquals(reply.getValue(), error.getMessage());
+        }
+        assertEquals(Set.of("/part-0"), Set.copyOf(store.paths("PUT")));
+        assertEquals(List.of(), store.paths("GET"));
+    }
+
+    @Test
+    @DisplayName("A part that a proxy answers is put again, and then Unavailable")
+    void foreignRepeated() throws Exception {
+        Path file = file("0123456789");
+        CloudStore.Foreign page = new CloudStore.Foreign(403, Map.of("content-type", "text/html"));
+        gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED);
+        store.isReplaced("/part-4", page, page);
+        assertEquals(UPLOADED, client.upload(file, "b"));
+        gateway.answers(upload("t", -1)); // no reason to begin again: not the store has refused
+        store.isReplaced("/part-4", page, page, page, page);
+        Unavailable error = assertThrows(Unavailable.class, () -> client.upload(file, "b"));
+        assertEquals(Retry.NOW, error.retry());
+        assertTrue(error.getMessage().contains("such as a proxy, answered to part 2 of 3"), error.getMessage());
+        assertEquals(1, requests(AbortUploadRequest.class).size());
+        assertEquals(2, requests(CreateUploadRequest.class).size());
     }
 
     @Test
