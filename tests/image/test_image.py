@@ -157,7 +157,7 @@ def test_the_charts_emulator_installation_renders_a_document(
 def test_the_charts_production_installation_serves_with_mtls_policy_and_shared_state(
     gateway: Image, emulator: Image, alone: str, tmp_path: Path
 ) -> None:
-    """The pod of `ci/production-values.yaml` with its mounted Secrets, without the edge, whose image is not built here.
+    """The pod of `ci/production-values.yaml` with its Secrets; without the edge, whose image cannot be built here.
 
     `helm test` passes with a caller's certificate, and other callers are refused. Only the cloud is emulated.
     """
