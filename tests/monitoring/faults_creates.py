@@ -88,7 +88,8 @@ async def redis_silent(trial: Trial) -> None:
 async def store_may_evict(trial: Trial) -> None:
     """The server of the store evicts keys when it is full. The runbook's cure: `config set`."""
     with running_redis(trial.folder, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "50mb") as server:
-        async with trial.gateway(hurried=True, shared_state={"url": server.url}) as gateway:
+        shared = {"url": server.url, "ledger_timeout_seconds": 3}
+        async with trial.gateway(hurried=True, shared_state=shared) as gateway:
             await trial.fires("DocpreviewStoreMayEvict")
             shell = trial.shell(gateway, REDIS=server.url)
             text = said(await shell.diagnose("store-may-evict"))

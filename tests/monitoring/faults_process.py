@@ -123,7 +123,7 @@ async def edge_refuses_connections(trial: Trial) -> None:
         await trial.ends("DocpreviewEdgeRefusesConnections")
 
 
-@fault("DocpreviewEdgeKeepsOldCertificates")
+@fault("DocpreviewEdgeKeepsOldCertificates", beside=("DocpreviewReloadRefused",))
 async def edge_keeps_old_certificates(trial: Trial) -> None:
     """A certificate that is not that of its key. The cure: the pair of before, then `edge-config`."""
     site, mount = Site(trial.folder), trial.folder / "mount"
