@@ -21,7 +21,13 @@ from docpreview_client.deadline import Deadline
 from docpreview_client.downloading import Addresses, DownloadFields, Files, Progress, download
 from docpreview_client.errors import PreviewUnfinished
 from docpreview_client.job_calls import JobCalls
-from docpreview_client.page_directory import delete_pages_of_other_jobs, prepared, removed_if_unused
+from docpreview_client.page_directory import (
+    delete_pages_of_other_jobs,
+    named,
+    prepared,
+    removed_if_unused,
+    taken,
+)
 from docpreview_client.page_files import output_template
 from docpreview_client.requests import LARGEST_PAGE, CreateFields
 from docpreview_client.spans import Span
@@ -84,8 +90,10 @@ class DocPreviewClient(JobCalls):
 
         Raises:
             OSError: The file cannot be read.
-            InvalidRequest: The file is empty.
-            FailedPrecondition: The file has changed meanwhile, or another object has the key.
+            InvalidRequest: The file is empty, or an object with another content has the key. One with the same content
+                will do if it has no more than 16 MiB.
+            FailedPrecondition: The file has changed meanwhile.
+            Unavailable: The storage cannot be reached, or something on the way, such as a proxy, has answered.
             PermissionDenied: The policy does not let the caller upload this, or the storage refused.
         """
         document = Document(file)
@@ -117,10 +125,15 @@ class DocPreviewClient(JobCalls):
 
         Raises:
             OSError: The directory or a file cannot be written.
+            InvalidRequest: Another download of this process goes to the directory.
             FailedPrecondition: The job has not ended with success, or the gateway gives no addresses of its pages.
             Unavailable: The storage cannot be reached, or, after repeats, something on the way has answered with what
                 is no page: it is empty, of another type, or longer than it says (than 1 GiB, where it does not).
         """
+        with taken(named(directory)):
+            return await self._downloaded(job, Path(directory), fields)
+
+    async def _downloaded(self, job: PreviewJob, directory: Path, fields: DownloadFields) -> Files:
         whole = self._transfer(fields, DownloadFields)
 
         async def with_addresses() -> PreviewJob:
@@ -133,7 +146,7 @@ class DocPreviewClient(JobCalls):
             )
 
         async with whole.deadline.bounding():
-            return await download(Addresses(job, with_addresses), Path(directory), fields)
+            return await download(Addresses(job, with_addresses), directory, fields)
 
     async def preview(
         self, file: File, directory: str | PathLike[str], *, bucket: str, **fields: Unpack[PreviewFields]
@@ -141,7 +154,8 @@ class DocPreviewClient(JobCalls):
         """Turns a local document into files: uploads it, creates a job, follows it to its end, downloads its pages.
 
         The directory is checked before anything is sent; pages of another job that were downloaded to it are deleted
-        when the job is made.
+        when the job is made. With the same `request_id` and file it can be repeated, and makes no second job: give an
+        id of your own where the call may be cancelled, or the process may end.
 
         Args:
             file: Path of the document, or its content; the content needs `object`.
@@ -151,13 +165,19 @@ class DocPreviewClient(JobCalls):
 
         Raises:
             OSError: The file cannot be read, or the directory cannot be written. No job was made.
+            InvalidRequest: Something is wrong with the arguments, or another download of this process goes to the
+                directory; REQUEST_ID_REUSED: a job of another content or of other options has the `request_id`.
             OutcomeUnknown: The job may or may not exist. `preview` of the same file and options with its
                 `create_request_id` as the `request_id` gets this job.
             PreviewUnfinished: The job was made; go on with `wait` and `download`, or with the same `request_id`.
         """
         refuse_unknown(fields, PreviewFields)
+        with taken(named(directory)):
+            return await self._previewed(file, Path(directory), bucket, fields)
+
+    async def _previewed(self, file: File, folder: Path, bucket: str, fields: PreviewFields) -> Preview:
         fields["request_id"] = fields.get("request_id") or (str(uuid4()) if self._options.request_ids else "")
-        timeout, folder = fields.get("timeout"), Path(directory)
+        timeout = fields.get("timeout")
         whole = None if timeout is None else Deadline.after(timeout)
 
         def left() -> Span | None:
@@ -174,7 +194,9 @@ class DocPreviewClient(JobCalls):
                     job = changed
             if job.state != PreviewJob.STATE_SUCCESS:
                 return Preview(job, [])
-            return Preview(job, await self.download(job, folder, timeout=left(), **pages))
+            if (rest := left()) is not None:
+                pages["timeout"] = rest
+            return Preview(job, await self._downloaded(job, folder, pages))
         except Exception as error:
             raise PreviewUnfinished(job, error) from error
 

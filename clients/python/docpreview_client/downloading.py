@@ -14,7 +14,7 @@ from docpreview_client.call import CallFields
 from docpreview_client.page_directory import PageDirectory, prepared
 from docpreview_client.retries import Pauses
 from docpreview_client.spans import Span
-from docpreview_client.storage import NoPage, Storage, StorageLost
+from docpreview_client.storage import NoObject, Storage, StorageLost
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 Files: TypeAlias = list[Path]
@@ -127,7 +127,7 @@ class Download:
             try:
                 part = self._directory.unfinished(self._names[number])
                 reply = await storage.in_thread(storage.fetch, page.url, part, page.content_type)
-            except (NoPage, StorageLost) as why:
+            except (NoObject, StorageLost) as why:
                 error: errors.DocPreviewError = errors.Unavailable(
                     f"{page.object} could not be fetched: {why}.", code=grpc.StatusCode.UNAVAILABLE
                 )
@@ -148,11 +148,13 @@ async def download(addresses: Addresses, directory: Path, fields: DownloadFields
             f"Job {addresses.job.job_id} has no pages: it has not ended with success. Wait for it, look at its state.",
             code=grpc.StatusCode.FAILED_PRECONDITION,
         )
+    if fields.get("parallel", 1) < 1:
+        raise errors.InvalidRequest("parallel must be at least 1", code=grpc.StatusCode.INVALID_ARGUMENT)
     await asyncio.to_thread(prepared, directory)
     await addresses.complete()
     pages = PageDirectory(directory, job_id=addresses.job.job_id)
     progress = fields.get("progress") or _silent
-    return await Download(addresses, pages, parallel=max(1, fields.get("parallel", 8)), progress=progress).files()
+    return await Download(addresses, pages, parallel=fields.get("parallel", 8), progress=progress).files()
 
 
 def error_of(status: int, what: str) -> errors.DocPreviewError:

@@ -163,6 +163,10 @@ class PreviewUnfinished(DocPreviewError):
         self.job = job
         self.cause = cause
 
+    def __str__(self) -> str:
+        """The message: its status and reason are those of the cause, which is in it."""
+        return self.message
+
 
 class InternalError(DocPreviewError):
     """An unexpected error in the gateway, or an answer that this client does not know."""

@@ -7,8 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
+import grpc
+
+from docpreview_client import errors
 from docpreview_client.page_files import is_name
 
 MANIFEST: Final = ".docpreview.json"
@@ -25,6 +29,36 @@ def prepared(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
         return directory
+
+
+def named(directory: str | os.PathLike[str]) -> Path:
+    """The directory of this name. InvalidRequest for an empty one, which would be the working directory."""
+    if not os.fspath(directory):
+        raise errors.InvalidRequest("the name of the directory is empty", code=grpc.StatusCode.INVALID_ARGUMENT)
+    return Path(directory)
+
+
+_taken: Final[set[Path]] = set()
+_taking: Final = Lock()
+
+
+@contextmanager
+def taken(directory: Path) -> Iterator[None]:
+    """Takes the directory for one download of this process.
+
+    Raises:
+        InvalidRequest: Another one goes to it.
+    """
+    path = directory.resolve()
+    with _taking:
+        if path in _taken:
+            text = f"another download goes to {directory}"
+            raise errors.InvalidRequest(text, code=grpc.StatusCode.INVALID_ARGUMENT)
+        _taken.add(path)
+    try:
+        yield
+    finally:
+        _taken.discard(path)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ _WITH_CONTENT: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
-class NoPage(Exception):  # noqa: N818 - a situation
+class NoObject(Exception):  # noqa: N818 - a situation
     """The reply is not the object: something between here and the storage has made it."""
 
     def __init__(self, what: str) -> None:
@@ -47,10 +47,11 @@ class StorageLost(Exception):  # noqa: N818 - a situation
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status and ETag of a reply; with 200 and 206 a download is complete."""
+    """Status, ETag and content type (without parameters) of a reply; with 200 and 206 a download is complete."""
 
     status: int
     etag: str = ""
+    content_type: str = ""
 
 
 class Storage:
@@ -106,14 +107,16 @@ class Storage:
             response = _answered(connection)
             if not whole:
                 connection.close()
-            return Reply(response.status, response.headers.get("ETag", ""))
+            return Reply(
+                response.status, response.headers.get("ETag", ""), _kind(response.headers.get("Content-Type", ""))
+            )
 
     def fetch(self, url: str, part: Path, content_type: str) -> Reply:
         """Gets what is missing of the file `part`.
 
         Raises:
             StorageLost: The file is not complete: the next attempt goes on from where this one ended.
-            NoPage: The reply is of another type than `content_type`, when both are known, is empty, or has no end.
+            NoObject: The reply is of another type than `content_type`, when both are known, is empty, or has no end.
             OSError: The file cannot be written.
         """
         have = part.stat().st_size if part.exists() else 0
@@ -127,7 +130,7 @@ class Storage:
                 part.unlink()
                 raise StorageLost("another range")
             if response.status not in _WITH_CONTENT and response.status < HTTPStatus.BAD_REQUEST:
-                raise NoPage(f"HTTP {response.status}")  # a redirect to a login, most likely
+                raise NoObject(f"HTTP {response.status}")  # a redirect to a login, most likely
             if response.status not in _WITH_CONTENT:
                 return Reply(response.status)
             _check_type(response.headers.get("Content-Type", ""), content_type)
@@ -136,7 +139,7 @@ class Storage:
                 raise StorageLost("another length")
             if not size:
                 part.unlink()
-                raise NoPage("nothing")
+                raise NoObject("nothing")
             return Reply(response.status)
 
     @contextmanager
@@ -244,9 +247,13 @@ def _read(response: HTTPResponse) -> bytes:
 
 
 def _check_type(found: str, expected: str) -> None:
-    kinds = [text.partition(";")[0].strip().lower() for text in (found, expected)]
+    kinds = [_kind(found), _kind(expected)]
     if all(kinds) and kinds[0] != kinds[1]:
-        raise NoPage(f"{kinds[0]} instead of {kinds[1]}")
+        raise NoObject(f"{kinds[0]} instead of {kinds[1]}")
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _append(response: HTTPResponse, part: Path, size: int, *, most: int) -> int:
@@ -257,7 +264,7 @@ def _append(response: HTTPResponse, part: Path, size: int, *, most: int) -> int:
             size += len(chunk)
     if size > most:
         part.unlink()
-        raise NoPage(f"more than {most} bytes")
+        raise NoObject(f"more than {most} bytes")
     return size
 
 

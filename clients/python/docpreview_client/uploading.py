@@ -26,16 +26,17 @@ from docpreview_client.call import Call
 from docpreview_client.connection import Connection
 from docpreview_client.downloading import error_of
 from docpreview_client.retries import Pauses
-from docpreview_client.storage import Storage, StorageLost
+from docpreview_client.storage import NoObject, Reply, Storage, StorageLost
 
 File: TypeAlias = str | os.PathLike[str] | bytes
 
 _PARALLEL: Final = 4
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 4
 _CHUNK: Final = 256 * 1024
-_LARGEST_WITH_MD5: Final = 16 * 1024 * 1024
+_LARGEST_PART: Final = 16 * 1024 * 1024
 _ABORT_WITHIN: Final = 5.0
 _BEGINNINGS: Final = 2
+_UPLOAD_ID: Final = "${UploadId}"
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -92,10 +93,13 @@ class Document:
                 length -= len(chunk)
                 yield chunk
 
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether the gateway has it uploaded in several parts."""
+        return self.size > _LARGEST_PART
+
     def md5(self) -> bytes:
-        """MD5 of the content; empty where it would have to be read twice for little use, since it is large."""
-        if self.size > _LARGEST_WITH_MD5:
-            return b""
+        """MD5 of the whole content."""
         digest = hashlib.md5(usedforsecurity=False)
         for chunk in self.read(0, self.size):
             digest.update(chunk)
@@ -112,7 +116,7 @@ def _status(file: str | os.PathLike[str]) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def default_object(name: str, *, stem: str = "${UploadId}") -> str:
+def default_object(name: str) -> str:
     """The template of the object's key for a document of this name.
 
     Raises:
@@ -121,34 +125,41 @@ def default_object(name: str, *, stem: str = "${UploadId}") -> str:
     suffix = Path(name).suffix
     if not suffix:
         raise ValueError("The document's name has no suffix, such as .pptx: give `object`, the key to put it at.")
-    return f"in/{stem}{suffix}"
+    return f"in/{_UPLOAD_ID}{suffix}"
 
 
 async def brought(upload: Callable[[str], Awaitable[UploadedObject]], file: File, *, key: str, request_id: str) -> str:
     """Uploads the document of a create with this `request_id`, and returns its key.
 
-    The default key has the id, so that all attempts are of one document: one that is there was brought by an earlier
-    attempt.
+    `${UploadId}` in the key becomes a digest of the id and the content. So attempts with the same id and content are of
+    one document, and with another content the gateway refuses the id, or takes it if no job was made for it.
 
     Args:
         upload: Uploads the document to a key.
         file: The document.
-        key: The caller's own key, or empty.
+        key: The caller's own template of the key, or empty.
         request_id: That of the create; empty where creates have none.
     """
-    if key or not request_id:
-        return (await upload(key)).object
+    template = key or default_object(name_of(file))
+    if not request_id:
+        return (await upload(template)).object
     if not _UUID.fullmatch(request_id):
         violation = ("request_id", "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
         facts = errors.ErrorFacts(reason="INVALID_REQUEST", field_violations=(violation,))
         raise errors.InvalidRequest("1 field is invalid", code=grpc.StatusCode.INVALID_ARGUMENT, facts=facts)
-    key = default_object(name_of(file), stem=request_id)
+    if _UPLOAD_ID not in template:
+        return (await upload(template)).object
+    document = Document(file)
+    content = (await asyncio.to_thread(document.md5)).hex()
+    digest = hashlib.md5(f"{request_id.lower()}\n{content}".encode(), usedforsecurity=False).hexdigest()
+    own = template.replace(_UPLOAD_ID, digest)
     try:
-        return (await upload(key)).object
+        return (await upload(own)).object
     except errors.InvalidRequest as error:
-        if error.reason != "OBJECT_EXISTS":
+        # Of one part the gateway has compared the content that is there.
+        if error.reason != "OBJECT_EXISTS" or not document.is_in_parts:
             raise
-        return key
+        return own
 
 
 class Uploading:
@@ -165,7 +176,8 @@ class Uploading:
         Raises:
             DocPreviewError: The upload failed; its parts were deleted, if the gateway could be reached.
         """
-        request.content_md5 = await asyncio.to_thread(document.md5)
+        if not document.is_in_parts:
+            request.content_md5 = await asyncio.to_thread(document.md5)
         for left in reversed(range(_BEGINNINGS)):
             begun = await self._connection.unary(self._connection.uploads.CreateUpload, request, self._short())
             try:
@@ -212,7 +224,7 @@ def _has_expired(error: BaseException) -> bool:
 
 
 async def _put(storage: Storage, document: Document, part: UploadPart, etag: str) -> str:
-    """Puts one part, up to three times, and returns its ETag.
+    """Puts one part, up to four times, and returns its ETag.
 
     `etag` is that of the object when the part is all of it, else empty. Then a conflict is most likely the content that
     an attempt has put whose reply was lost, and CompleteUpload tells whether it is.
@@ -226,12 +238,27 @@ async def _put(storage: Storage, document: Document, part: UploadPart, etag: str
         except StorageLost as lost:
             error = errors.Unavailable(f"The document could not be uploaded: {lost}.", code=grpc.StatusCode.UNAVAILABLE)
         else:
-            if reply.status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
+            if stranger := _stranger(reply):
+                text = f"The document could not be uploaded: {NoObject(stranger)}."
+                error = errors.Unavailable(text, code=grpc.StatusCode.UNAVAILABLE)
+            elif reply.status == HTTPStatus.OK:
                 return reply.etag
-            if reply.status == HTTPStatus.CONFLICT and etag:
+            elif reply.status == HTTPStatus.CONFLICT and etag:
                 return etag
-            error = error_of(reply.status, "The document could not be uploaded")
+            else:
+                error = error_of(reply.status, "The document could not be uploaded")
         if not left or error.retry != "now":
             raise error
         await asyncio.sleep(pauses.after())
     raise AssertionError("the last attempt returns or raises")
+
+
+def _stranger(reply: Reply) -> str:
+    """What was answered by something else than the storage, which answers a PUT with 200 and an ETag, or an error."""
+    if reply.content_type == "text/html":
+        return "a web page"
+    if reply.status < HTTPStatus.BAD_REQUEST and reply.status != HTTPStatus.OK:
+        return f"HTTP {reply.status}"
+    if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return f"HTTP {reply.status}"
+    return "" if reply.etag or reply.status != HTTPStatus.OK else "no ETag"

@@ -144,6 +144,8 @@ async def watch_many(
     watching: Watching, bucket: str, job_ids: Sequence[str], *, page_url_ttl: Duration | None
 ) -> AsyncGenerator[JobEvent, None]:
     """Yields the events of all jobs; more than `MOST_JOBS` are split over several streams."""
+    if isinstance(job_ids, str):
+        raise TypeError("job_ids must be several ids, not a text")
     ids = list(dict.fromkeys(job_ids))
     requests = [
         WatchPreviewJobsRequest(bucket=bucket, job_ids=ids[begin : begin + MOST_JOBS], page_url_ttl=page_url_ttl)

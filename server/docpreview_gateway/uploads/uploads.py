@@ -115,9 +115,7 @@ class Uploads:
                 raise InvalidRequest([Violation("etags", f"must have {number} items: one for each part of the upload")])
             if upload.multipart:
                 await self._complete_parts(bucket, upload, request.etags, call, overwrites=overwrites)
-            found = await self._made(bucket, upload, call, overwrites=overwrites)
-            if not upload.multipart and found.etag.strip(_QUOTE) != request.etags[0].strip(_QUOTE):
-                raise _incomplete("the content of the object is not the one whose ETag you give")
+            found = await self._made(bucket, upload, request.etags, call, overwrites=overwrites)
             self._telemetry.uploaded(call.caller.name, "completed", upload.content_length)
             made = UploadedObject(
                 bucket=bucket.name, object=upload.object, content_length=found.length, etag=found.etag
@@ -206,20 +204,28 @@ class Uploads:
             if error.facts.code != _GONE:
                 raise
 
-    async def _made(self, bucket: Bucket, upload: Announced, call: Call, *, overwrites: bool) -> ObjectFacts:
-        """The object, if this upload has made it as it was announced."""
+    async def _made(
+        self, bucket: Bucket, upload: Announced, etags: Sequence[str], call: Call, *, overwrites: bool
+    ) -> ObjectFacts:
+        """The object, if it is what was announced, and of this upload or, of one part, of the same content.
+
+        So an upload of the same content to the same key can be repeated, although the object must not be replaced.
+        """
         try:
             found = await self._store.head(bucket, upload.object, call)
         except UpstreamError as error:
             if error.reason != reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND:
                 raise
             raise _missing(upload) from error
-        if found.upload_id != upload.upload_id:
+        is_same = not upload.multipart and found.etag.strip(_QUOTE) == etags[0].strip(_QUOTE)
+        if found.upload_id != upload.upload_id and not (is_same and found.length == upload.content_length):
             if not upload.multipart and not overwrites:
                 raise _exists()
             raise _missing(upload) if upload.multipart else _incomplete(_REPLACED)
         if found.length != upload.content_length:
             raise _incomplete(f"the object has {found.length} bytes, and {upload.content_length} were announced")
+        if not upload.multipart and not is_same:
+            raise _incomplete("the content of the object is not the one whose ETag you give")
         if upload.content_crc64 is not None and found.crc64 not in {None, upload.content_crc64}:
             raise _incomplete("the CRC-64 of the object is not the one that was announced")
         return found

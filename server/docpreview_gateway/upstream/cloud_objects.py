@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
+FRESH_SECONDS = 60.0
+"""How long the host's last `Date` is good enough to sign addresses by."""
+
 _FORBIDDEN = 403
 _REFUSED = {
     _FORBIDDEN: reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE,
@@ -58,11 +61,13 @@ class CloudObjects:
         self._telemetry = telemetry
 
     async def now(self, bucket: Bucket, key: str, call: Call) -> float:
-        """The time by the clock of the bucket's object host, which is asked about this object if it was not heard yet.
+        """The time by the clock of the bucket's object host, which is asked about this object if not heard lately.
 
-        Our own clock may be wrong, and what is signed by it for others would be valid at another time than is told.
+        Our own clock may be wrong, and what is signed by it for others would be valid at another time than is told. So
+        may be the last `Date`, which the addresses that are signed by it do not bring to light here.
         """
-        if self._times.heard(bucket.object_host) is None:
+        heard = self._times.heard(bucket.object_host)
+        if heard is None or self._times.elapsed() - heard.at > FRESH_SECONDS:
             try:
                 await self.head(bucket, key, call)
             except GatewayError:

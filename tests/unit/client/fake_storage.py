@@ -26,7 +26,8 @@ class FakeStorage:
     """Objects by path.
 
     A fault of a path is a status, `cut` (half of the content, then the connection breaks), `stop` (half of the content,
-    then nothing) or `long` (the content twice, its length not told).
+    then nothing) or `long` (the content twice, its length not told); of a PUT `cut`, `page` (a proxy's) or `bare` (no
+    ETag).
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
@@ -117,8 +118,12 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(fault, int):
                 self._answer(fault, b"", {})
                 return
+            etag = {"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'}
+            if fault == "page":
+                self._answer(200, b"<html>", {**etag, "Content-Type": "text/html; charset=utf-8"})
+                return
             self.kept.objects[path] = body
-            self._answer(200, b"", {"ETag": f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'})
+            self._answer(200, b"", {} if fault == "bare" else etag)
         finally:
             self.kept.end()
 

@@ -1,5 +1,6 @@
 """Jobs and errors as the gateway sends them."""
 
+import hashlib
 from datetime import timedelta
 
 import grpc
@@ -67,3 +68,9 @@ def invalid(**violations: str) -> Failure:
     )
     info = error_details_pb2.ErrorInfo(domain="docpreview", reason="INVALID_REQUEST")
     return Failure(grpc.StatusCode.INVALID_ARGUMENT, "2 fields are invalid", (info, bad))
+
+
+def key_of(request_id: str, content: bytes, template: str = "in/${UploadId}.pptx") -> str:
+    """The key that `preview` gives to a content of a request id."""
+    text = f"{request_id}\n{hashlib.md5(content, usedforsecurity=False).hexdigest()}"
+    return template.replace("${UploadId}", hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())

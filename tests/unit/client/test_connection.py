@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -343,6 +344,23 @@ def test_an_interrupted_command_exits_with_130_and_ends_its_stream(gateway: Fake
         watching.send_signal(signal.SIGINT)
         assert watching.wait(PATIENCE) == 130
     assert gateway.call("WatchPreviewJob").ended.wait(PATIENCE)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_preview_that_is_ended_in_its_create_tells_how_to_repeat_it_without_a_second_job(
+    gateway: FakeGateway, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The job may have been made, and is billed."""
+    gateway.will("CreatePreviewJob", Silence())
+    words = ["preview", "in/a.pptx", "--bucket", BUCKET, "--pages", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "docpreview_client", "--target", gateway.target, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as previewing:
+        request = gateway.call("CreatePreviewJob").request
+        previewing.send_signal(number)
+        _, told = previewing.communicate(timeout=PATIENCE)
+    assert previewing.returncode == 128 + number
+    assert f"--request-id {request.request_id}" in told
 
 
 def test_the_bar_on_a_terminal_counts_made_pages_and_downloaded_files() -> None:

@@ -17,7 +17,7 @@ from docpreview_client import (
     Unavailable,
 )
 from docpreview_client.page_files import names
-from docpreview_client.storage import NoPage, Storage, StorageLost
+from docpreview_client.storage import NoObject, Storage, StorageLost
 
 from .fake_gateway import FakeGateway
 from .fake_storage import FakeStorage
@@ -238,7 +238,7 @@ async def test_a_content_that_is_longer_than_told_is_fetched_anew(
 async def test_a_content_without_end_is_no_page_and_leaves_no_file(storage: FakeStorage, tmp_path: Path) -> None:
     storage.objects["/1"], storage.faults["/1"] = FIRST, ["long"]
     async with Storage(workers=1, longest=len(FIRST)) as transfers:
-        with pytest.raises(NoPage, match=f"a proxy, has answered with more than {len(FIRST)} bytes"):
+        with pytest.raises(NoObject, match=f"a proxy, has answered with more than {len(FIRST)} bytes"):
             await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")
     assert contents(tmp_path) == {}
 

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview.v1.upload_service_pb2 import AbortUploadResponse, Upload, UploadedObject, UploadPart
+from docpreview.v1.upload_service_pb2 import Upload, UploadedObject, UploadPart
 from docpreview_client.cli.app import app
 
 from .fake_gateway import FakeGateway, Silence
 from .fake_storage import FakeStorage
-from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
+from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, key_of, succeeded
 
 Preview = Callable[..., Result]
 
@@ -118,7 +118,8 @@ def test_a_name_that_is_neither_a_file_nor_a_key_is_told_to_be_neither(gateway: 
 @pytest.mark.usefixtures("pages")
 def test_the_key_of_the_upload_can_be_chosen(gateway: FakeGateway, preview: Preview, slides: Path) -> None:
     assert preview(str(slides), "--upload-as", "team/${UploadId}.pptx").exit_code == 0
-    assert gateway.asked("CreateUpload")[0].object == "team/${UploadId}.pptx"
+    request_id = gateway.asked("CreatePreviewJob")[0].request_id
+    assert gateway.asked("CreateUpload")[0].object == key_of(request_id, b"slides", "team/${UploadId}.pptx")
 
 
 @pytest.mark.usefixtures("pages")
@@ -306,35 +307,33 @@ def test_errors_name_the_options_of_the_command_and_not_the_fields_of_the_api(
 def test_a_create_with_unknown_outcome_is_told_how_to_repeat_it_without_a_second_job(
     gateway: FakeGateway, preview: Preview, slides: Path
 ) -> None:
-    """With the id of the request, which the key of the document has, too."""
+    """With the id of the request, of which and of the content the key of the document is made."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     result = preview(str(slides), "--timeout", "1")
     assert result.exit_code == 7
     request = gateway.asked("CreatePreviewJob")[0]
     assert f"--request-id {request.request_id}" in result.stderr
     assert "bucket" not in result.stderr
-    assert gateway.asked("CreateUpload")[0].object == f"in/{request.request_id}.pptx"
+    assert gateway.asked("CreateUpload")[0].object == key_of(request.request_id, b"slides")
 
 
 @pytest.mark.usefixtures("pages")
 def test_repeating_the_command_with_its_request_id_gets_the_same_job(
     gateway: FakeGateway, preview: Preview, slides: Path
 ) -> None:
-    """The document that an earlier attempt has brought is not brought again."""
+    """The document goes to the same key."""
     request_id = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
     assert preview(str(slides), "--request-id", request_id).exit_code == 0
-    gateway.will("CompleteUpload", failure(grpc.StatusCode.ALREADY_EXISTS, "OBJECT_EXISTS"))
-    gateway.will("AbortUpload", AbortUploadResponse())
     assert preview(str(slides), "--request-id", request_id).exit_code == 0
-    assert {asked.object for asked in gateway.asked("CreateUpload")} == {f"in/{request_id}.pptx"}
+    assert {asked.object for asked in gateway.asked("CreateUpload")} == {key_of(request_id, b"slides")}
     assert [created.request_id for created in gateway.asked("CreatePreviewJob")] == [request_id, request_id]
 
 
-def test_a_create_of_unknown_outcome_for_a_chosen_key_is_to_be_repeated_for_that_key(
-    gateway: FakeGateway, preview: Preview, slides: Path
+def test_a_create_of_unknown_outcome_of_a_document_in_the_bucket_is_to_be_repeated_for_its_key(
+    gateway: FakeGateway, preview: Preview
 ) -> None:
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
-    result = preview(str(slides), "--timeout", "1", "--upload-as", "${UploadId}.pptx")
+    result = preview("in/1.pptx", "--timeout", "1")
     assert "for in/1.pptx in the bucket, with the same options" in result.stderr
 
 

@@ -1,5 +1,6 @@
 """`preview` of the library: no failure makes a second job, and none leaves what is not of this job."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from docpreview_client import (
 
 from .fake_gateway import FakeGateway, Silence
 from .fake_storage import FakeStorage
-from .samples import BUCKET, JOB_ID, failed, failure, job, succeeded
+from .samples import BUCKET, JOB_ID, failed, failure, job, key_of, succeeded
 
 REQUEST_ID = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
 EXISTS = failure(grpc.StatusCode.ALREADY_EXISTS, "OBJECT_EXISTS")
@@ -129,17 +130,39 @@ async def test_a_job_that_has_failed_is_a_result_without_files(
     assert await client.preview(slides, tmp_path / "out", bucket=BUCKET) == (failed(), [])
 
 
-async def test_the_key_of_the_document_has_the_request_id_of_the_create(
+async def test_the_key_of_the_document_is_made_of_the_request_id_and_the_content(
     gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
 ) -> None:
     """The caller's, or one that the client makes."""
-    await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID)
+    await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID.upper())
     await client.preview(slides, tmp_path / "out", bucket=BUCKET)
     first, second = gateway.asked("CreatePreviewJob")
-    assert first.request_id == REQUEST_ID
+    assert first.request_id == REQUEST_ID.upper()
     assert UUID(second.request_id) != UUID(REQUEST_ID)
     for asked, created in zip(gateway.asked("CreateUpload"), (first, second), strict=True):
-        assert asked.object == created.input_object == f"in/{created.request_id}.pptx"
+        assert asked.object == created.input_object == key_of(created.request_id.lower(), b"slides")
+
+
+async def test_another_content_has_another_key_of_the_same_request_id(
+    gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
+) -> None:
+    """So the gateway refuses it where the id has a job, and no old document is taken for the new one."""
+    template = "team/${UploadId}/a.pptx"
+    for content in (b"slides", b"sliced"):
+        await asyncio.to_thread(slides.write_bytes, content)
+        await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID, object=template)
+    keys = [asked.object for asked in gateway.asked("CreateUpload")]
+    assert keys == [key_of(REQUEST_ID, content, template) for content in (b"slides", b"sliced")]
+    assert len(set(keys)) == 2
+
+
+async def test_a_content_without_a_file_can_be_repeated_too(
+    gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
+) -> None:
+    """With the key of a file of that content."""
+    for file in (slides, b"slides"):
+        await client.preview(file, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID, object="in/${UploadId}.pptx")
+    assert {asked.object for asked in gateway.asked("CreateUpload")} == {key_of(REQUEST_ID, b"slides")}
 
 
 async def test_without_request_ids_the_key_has_the_id_of_the_upload(
@@ -150,16 +173,23 @@ async def test_without_request_ids_the_key_has_the_id_of_the_upload(
     assert gateway.asked("CreatePreviewJob")[0].request_id == ""
 
 
-@pytest.mark.parametrize("method", ["CreateUpload", "CompleteUpload"])
+@pytest.mark.parametrize("large", [False, True])
 async def test_a_repeated_preview_takes_the_document_of_the_earlier_attempt_and_gets_its_job(
-    gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path, method: str
+    gateway: FakeGateway,
+    client: DocPreviewClient,
+    slides: Path,
+    tmp_path: Path,
+    large: bool,  # noqa: FBT001
 ) -> None:
-    """With the id that the unknown outcome tells."""
+    """With the id that the unknown outcome tells. A large one is not brought again; small ones the gateway compares."""
+    if large:
+        await asyncio.to_thread(slides.write_bytes, bytes(16 * 1024 * 1024 + 1))
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     with pytest.raises(OutcomeUnknown) as caught:
         await client.preview(slides, tmp_path / "out", bucket=BUCKET, timeout=1)
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
-    gateway.will(method, EXISTS)
+    if large:
+        gateway.will("CreateUpload", EXISTS)
     again = caught.value.create_request_id
     assert len((await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=again)).files) == 2
     assert len({request.SerializeToString() for request in gateway.asked("CreatePreviewJob")}) == 1
@@ -172,6 +202,40 @@ async def test_a_key_of_the_callers_own_that_exists_is_refused(
     with pytest.raises(InvalidRequest):
         await client.preview(slides, tmp_path / "out", bucket=BUCKET, object="in/a.pptx", request_id=REQUEST_ID)
     assert gateway.asked("CreatePreviewJob") == []
+
+
+async def test_an_object_of_another_content_at_the_key_of_a_small_document_is_refused(
+    gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
+) -> None:
+    """The gateway has compared them."""
+    gateway.will("CompleteUpload", EXISTS)
+    with pytest.raises(InvalidRequest):
+        await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID)
+    assert gateway.asked("CreatePreviewJob") == []
+
+
+async def test_a_second_preview_into_a_directory_is_refused_at_once(
+    gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
+) -> None:
+    """As a download is. Afterwards the directory is free."""
+    gateway.will("WatchPreviewJob", Silence())
+    first = asyncio.create_task(client.preview(slides, tmp_path / "out", bucket=BUCKET))
+    await asyncio.to_thread(gateway.call, "WatchPreviewJob")
+    done = succeeded(f"{slides}")
+    for second in (
+        client.preview(slides, tmp_path / "x" / ".." / "out", bucket=BUCKET),
+        client.download(done, tmp_path / "out"),
+    ):
+        with pytest.raises(InvalidRequest, match="another download goes to"):
+            await second
+    assert len(gateway.asked("CreateUpload")) == 1
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    with pytest.raises(InvalidRequest, match="name of the directory is empty"):
+        await client.preview(slides, "", bucket=BUCKET)
+    gateway.will("WatchPreviewJob", [failed()])
+    assert (await client.preview(slides, tmp_path / "out", bucket=BUCKET)).job.state == PreviewJob.STATE_FAILED
 
 
 async def test_another_incomplete_upload_is_refused(

@@ -120,10 +120,27 @@ async def test_a_part_that_keeps_failing_aborts_the_upload_and_the_error_hides_t
     storage.faults["/u1/1"] = [503] * 9
     with pytest.raises(Unavailable) as caught:
         await client.upload(document, BUCKET)
-    assert len(storage.asked) == 3
+    assert len(storage.asked) == 4
     assert "s3cret" not in str(caught.value)
     assert [request.upload_token for request in gateway.asked("AbortUpload")] == ["u1"]
     assert gateway.asked("CompleteUpload") == []
+
+
+@pytest.mark.parametrize("fault", [204, 302, 407, "page", "bare"])
+async def test_what_a_proxy_answers_to_a_part_is_repeated_and_then_unavailable(
+    gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path, fault: int | str
+) -> None:
+    """Nothing is followed, and what has no ETag, or is a web page, is no answer of a storage."""
+    gateway.will("CreateUpload", upload(storage, len(CONTENT)))
+    storage.faults["/u1/1"] = [fault]
+    assert await client.upload(document, BUCKET) == DONE
+    assert len(storage.asked) == 2
+    storage.faults["/u1/1"] = [fault] * 9
+    with pytest.raises(Unavailable, match="such as a proxy, has answered with") as caught:
+        await client.upload(document, BUCKET)
+    assert len(storage.asked) == 6
+    assert caught.value.retry == "now"
+    assert "s3cret" not in str(caught.value)
 
 
 async def test_an_upload_whose_addresses_have_expired_begins_anew_once(

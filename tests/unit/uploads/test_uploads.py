@@ -234,7 +234,16 @@ async def test_a_completed_object_is_told_with_what_the_store_says(office: Offic
 
 
 @pytest.mark.parametrize(
-    "facts", [{"length": 8}, {"etag": '"f"'}, {"crc64": 6}, {"upload_id": ""}, {"upload_id": "0" * 32}]
+    "facts",
+    [
+        {"length": 8},
+        {"etag": '"f"'},
+        {"crc64": 6},
+        {"upload_id": "", "etag": '"f"'},
+        {"upload_id": "0" * 32, "etag": '"f"'},
+        {"upload_id": "0" * 32, "length": 8},
+        {"upload_id": "0" * 32, "crc64": 6},
+    ],
 )
 async def test_an_object_that_is_not_what_was_announced_is_incomplete(office: Office, facts: dict[str, Any]) -> None:
     """Another length, content, checksum, or an object that another upload made."""
@@ -246,9 +255,21 @@ async def test_an_object_that_is_not_what_was_announced_is_incomplete(office: Of
     assert [stage for _, stage, _ in office.telemetry.uploads] == ["announced"]
 
 
+async def test_an_object_of_another_upload_with_the_same_content_will_do(office: Office) -> None:
+    """By its length and the ETag that is given: an upload to a fixed key can be repeated. Not of several parts."""
+    office.objects.found = ObjectFacts(7, '"e"', 5, "0" * 32)
+    for caller in (shop(), shop(overwrite=True)):
+        upload = await begin(office, caller, object="in/shop/a.pdf")
+        assert (await complete(office, upload, ['"e"'], caller)).etag == '"e"'
+    upload = await begin(office, shop(), object="in/shop/a.pdf", content_length=PART_BYTES + 1)
+    office.objects.failures["complete"] = refusal("NoSuchUpload", 404)
+    office.objects.found = ObjectFacts(PART_BYTES + 1, '"1"', 5, "0" * 32)
+    assert await reason_of(complete(office, upload, ['"1"', '"2"'], shop())) == r.ERROR_REASON_UPLOAD_NOT_FOUND
+
+
 async def test_an_object_of_another_upload_is_told_as_what_is_in_the_way(office: Office) -> None:
     """Where it must not be replaced; elsewhere the content is still to be put."""
-    office.objects.found = ObjectFacts(7, '"e"', 5, "0" * 32)
+    office.objects.found = ObjectFacts(7, '"f"', 5, "0" * 32)
     for caller, message, reason in (
         (shop(), "exists already", r.ERROR_REASON_OBJECT_EXISTS),
         (shop(overwrite=True), "PUT it", r.ERROR_REASON_UPLOAD_INCOMPLETE),

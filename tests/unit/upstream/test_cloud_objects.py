@@ -39,12 +39,14 @@ def reply(*, status: int = 200, headers: dict[str, str] | None = None) -> HttpRe
 class Scene:
     def __init__(self, *script: Turn) -> None:
         self.transport, self.telemetry, self.clock = FakeTransport(*script), FakeTelemetry(), FakeClock()
+        self.passed = 0.0
+        """What is monotonic, in seconds."""
         rules = HostLimiterRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
         host_limiters = HostLimiters(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
         self.tags = CloudObjects(
             self.transport,
             FakeCredentials(),
-            CloudTimes(self.clock),
+            CloudTimes(self.clock, lambda: self.passed),
             host_limiters=host_limiters,
             telemetry=self.telemetry,
         )
@@ -256,6 +258,20 @@ async def test_the_stores_time_is_asked_for_once(status: int) -> None:
         assert 0 <= await scene.tags.now(BUCKET, "k", a_call()) - 1_700_000_000 < 2
         scene.clock.time += 90_000
     assert len(scene.transport.requests) == 1
+
+
+async def test_the_stores_time_is_asked_for_again_after_a_minute() -> None:
+    """A wrong one is mended so, although the gateway itself asks the store for nothing else. Unreachable: it counts."""
+    scene = Scene(
+        reply(headers={"date": "Tue, 14 Nov 2023 20:13:20 GMT", "etag": "e", "content-length": "7"}),
+        reply(headers={"date": DATE, "etag": "e", "content-length": "7"}),
+        TransportError("refused", sent=False),
+    )
+    assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_000 - 7200
+    scene.passed += 61
+    assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_000
+    scene.passed += 61
+    assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_061
 
 
 async def test_without_an_answer_of_the_store_its_time_is_not_known() -> None:

@@ -58,7 +58,8 @@ async def create(session: Session, bucket: Bucket, input_object: InputObject, ne
     previewing.refuse_file(input_object)
     output, fields = new_job.output_object(input_object), new_job.create_fields(session.timeout)
     view = session.view
-    with previewing.telling_how_to_repeat(view, ""), previewing.advising_source_format(view, input_object):
+    repeating = previewing.telling_how_to_repeat(view, "", fields.get("request_id") or "")
+    with repeating, previewing.advising_source_format(view, input_object):
         session.view.job(await session.client.create(bucket, input_object, output_object=output, **fields))
     return ExitCode.OK
 

@@ -63,7 +63,7 @@ def _run(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
         return code
     except (KeyboardInterrupt, asyncio.CancelledError):
         view.note("Interrupted. Jobs that were created continue.")
-        return ExitCode.INTERRUPTED
+        return ExitCode(128 + _signals[-1]) if _signals else ExitCode.INTERRUPTED
 
 
 async def _in_session(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
@@ -77,13 +77,27 @@ async def _in_session(work: Work, *, options: ConnectionOptions, view: View) -> 
 
 
 def _be_woken_by_interrupts() -> None:
-    """Ctrl-C ends the running task at once; Python alone may notice it only when the loop wakes for something else."""
-    task = asyncio.current_task()
-    if task is None or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    """Ctrl-C ends the running task at once; Python alone may notice it only when the loop wakes for something else.
+
+    So do SIGTERM and SIGHUP, which would end the process without a word of what was begun.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is None:
         return
-    # Not on Windows, where the loop wakes by itself, and not beside the main thread, which Ctrl-C does not reach.
-    with suppress(NotImplementedError, RuntimeError, ValueError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+
+    def end(number: int) -> None:
+        _signals.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # Not on Windows, where the loop wakes by itself, and not beside the main thread, which Ctrl-C does not reach.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                loop.add_signal_handler(number, end, number)
+
+
+_signals: list[int] = []
+"""Those that have ended the command."""
 
 
 def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -21,7 +21,9 @@ class ExitCode(IntEnum):
     FAILED_PRECONDITION = 8
     NOT_FINISHED = 9
     INTERNAL = 70
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 EXIT_CODES_HELP = """Exit codes:
@@ -37,7 +39,7 @@ EXIT_CODES_HELP = """Exit codes:
 * 8: bucket or cloud account must be put in order first
 * 9: the job had not ended when --timeout passed (wait, watch, preview)
 * 70: internal or other error
-* 130: interrupted; the job goes on
+* 129, 130, 143: ended by SIGHUP, Ctrl-C or SIGTERM; the job goes on
 """
 
 _BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (

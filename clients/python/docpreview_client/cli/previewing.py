@@ -60,7 +60,7 @@ class PreviewOptions:
         str | None,
         typer.Option(
             "--upload-as",
-            help="Key to upload the document to. Default: in/, the request id and its suffix",
+            help="Key to upload the document to. Default: in/${UploadId} and its suffix",
             show_default=False,
         ),
     ] = None
@@ -100,7 +100,7 @@ def refuse_file(input_object: str) -> None:
 
 
 @contextmanager
-def telling_how_to_repeat(view: View, again: str) -> Iterator[None]:
+def telling_how_to_repeat(view: View, again: str, request_id: str) -> Iterator[None]:
     """Tells, of a create of unknown outcome, how to repeat the command without a second job; `again`: for what."""
     try:
         yield
@@ -109,6 +109,13 @@ def telling_how_to_repeat(view: View, again: str) -> Iterator[None]:
             view.note(
                 f"The job may exist. To get it, and not a second one, repeat the command{again} "
                 f"with the same options and --request-id {error.create_request_id}"
+            )
+        raise
+    except asyncio.CancelledError:
+        if request_id:
+            view.note(
+                f"The job may have been made. To get it, and not a second one, repeat the command{again} "
+                f"with the same options and --request-id {request_id}"
             )
         raise
 
@@ -156,9 +163,12 @@ async def preview(
             if document is not None:
                 fields["request_id"] = fields["request_id"] or str(uuid4())
                 key = await _uploaded(session, file, options, fields=fields, progress=progress) if file else document
-                again = "" if file and not options.upload_as else f" for {key} in the bucket,"
+                again = "" if file else f" for {key} in the bucket,"
                 output = new_job.output_object(key)
-                with telling_how_to_repeat(session.view, again), advising_source_format(session.view, key):
+                with (
+                    telling_how_to_repeat(session.view, again, fields["request_id"]),
+                    advising_source_format(session.view, key),
+                ):
                     created = await _created(session, bucket, key, output_object=output, fields=fields)
         rest = _Rest(session, bucket, directory, progress)
         job, files = await rest.done(options.job_id or "", created)
