@@ -229,7 +229,7 @@ async def test_a_preview_that_is_repeated_with_its_request_id_gets_the_same_job(
     first = await client.preview(file, out, bucket=BUCKET, request_id=request_id, timeout=60)
     again = await client.preview(file, out, bucket=BUCKET, request_id=request_id, timeout=60)
     assert again.job.job_id == first.job.job_id
-    assert again.job.input.object == f"in/{request_id}.pdf"
+    assert again.job.input.object == first.job.input.object
     assert [path.name for path in again.files] == NAMES
     other = await client.preview(file, out, bucket=BUCKET, timeout=60)
     assert other.job.job_id != first.job.job_id

@@ -13,20 +13,30 @@ from prometheus_client import CollectorRegistry
 
 from docpreview_gateway.doctor.health_probe import probe
 from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.readiness import Dependency
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _well() -> dict[str, Dependency]:
+    """The dependencies of a gateway, all in order."""
+    return {"cloud": Dependency(), "records": Dependency()}
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104 - as containers listen
 async def test_a_probe_of_a_ready_gateway_reports_no_problem(host: str) -> None:
     """Also when the gateway listens on all interfaces."""
-    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+    async with admin_server(
+        "127.0.0.1", 0, registry=CollectorRegistry(), dependencies=_well, unready=lambda: None
+    ) as port:
         assert await asyncio.to_thread(probe, host, port, seconds=5) is None
 
 
 async def test_a_probe_of_an_unready_gateway_reports_its_status_and_reason() -> None:
-    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: "stopping") as port:
+    async with admin_server(
+        "127.0.0.1", 0, registry=CollectorRegistry(), dependencies=_well, unready=lambda: "stopping"
+    ) as port:
         assert await asyncio.to_thread(probe, "127.0.0.1", port, seconds=5) == "503: stopping"
 
 
@@ -47,7 +57,9 @@ async def test_the_healthcheck_command_exits_with_0_only_when_ready(
     unready: str | None, code: int, expected: bytes, tmp_path: Path
 ) -> None:
     """`docpreview-gateway healthcheck` reads the admin port from the configuration; 1 when not ready."""
-    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: unready) as port:
+    async with admin_server(
+        "127.0.0.1", 0, registry=CollectorRegistry(), dependencies=_well, unready=lambda: unready
+    ) as port:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
         config = tmp_path / "gateway.yaml"
         config.write_text(
