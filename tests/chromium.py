@@ -68,8 +68,8 @@ class Browser:
         assert not complaints, complaints
 
     async def value(self, expression: str) -> Any:
-        """What an expression of JavaScript is in the page."""
-        answer = await self._send("Runtime.evaluate", expression=expression, returnByValue=True)
+        """What an expression of JavaScript is in the page, once it is settled if it is a promise."""
+        answer = await self._send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 

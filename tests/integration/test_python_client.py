@@ -260,5 +260,6 @@ async def test_the_command_makes_a_contact_sheet_that_a_browser_shows(world: Wor
     assert [Path(file).name for file in json.loads(printed.splitlines()[-1])["files"]] == NAMES
     async with chromium(tmp_path) as browser:
         await browser.open((out / "contact-sheet.html").as_uri())
-        assert await browser.value("[...document.images].filter(image => image.naturalWidth > 0).length") == 7
+        decoded = "Promise.all([...document.images].map(image => (image.loading = 'eager', image.decode())))"
+        assert await browser.value(f"{decoded}.then(images => images.length)") == 7
         assert REGION not in await browser.value("document.documentElement.outerHTML")

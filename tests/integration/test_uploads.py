@@ -188,9 +188,9 @@ async def test_an_aborted_upload_is_gone_and_a_second_abort_is_no_error(world: U
 async def test_an_object_that_exists_is_not_replaced(world: Uploading) -> None:
     """Not by one part, nor when a multipart upload begins, nor when it ends."""
     world.emulator.put_object(BUCKET, REGION, "in/fixed.pdf", b"theirs")
-    upload = await world.begin(b"theirs", "in/fixed.pdf")
-    assert await world.put(upload.parts[0], b"theirs") == (409, "FileAlreadyExists")
-    _, reason, told = await refused(world.complete(upload, [f'"{md5(b"theirs").hex()}"']))
+    upload = await world.begin(b"mine!!", "in/fixed.pdf")
+    assert await world.put(upload.parts[0], b"mine!!") == (409, "FileAlreadyExists")
+    _, reason, told = await refused(world.complete(upload, [f'"{md5(b"mine!!").hex()}"']))
     assert reason == "OBJECT_EXISTS"
     assert "an object of this key exists already" in told
     data = os.urandom(PART + 1)
@@ -272,11 +272,20 @@ async def test_only_a_caller_that_may_overwrite_replaces_an_object(policy: Polic
             assert world.emulator.get_object(BUCKET, REGION, "in/fixed.pdf") == data
 
 
+async def test_an_object_of_the_same_content_completes_an_upload_whoever_has_put_it(world: Uploading) -> None:
+    """So the same content can be brought to the same key again and again."""
+    world.emulator.put_object(BUCKET, REGION, "in/fixed.pdf", DATA)
+    upload = await world.begin(DATA, "in/fixed.pdf")
+    assert await world.put(upload.parts[0], DATA) == (409, "FileAlreadyExists")
+    made = await world.complete(upload, [f'"{md5(DATA).hex()}"'])
+    assert (made.object, made.content_length) == ("in/fixed.pdf", len(DATA))
+
+
 async def test_an_upload_is_not_completed_by_an_older_object_of_its_length(policy: Policy) -> None:
     """A caller that may overwrite has put nothing yet."""
     async with uploading(policy={"file": str(policy.path)}) as world:
         world.token = policy.tokens["admin"]
-        world.emulator.put_object(BUCKET, REGION, "in/fixed.pdf", DATA)
+        world.emulator.put_object(BUCKET, REGION, "in/fixed.pdf", DATA[::-1])
         upload = await world.begin(DATA, "in/fixed.pdf")
         assert (await refused(world.complete(upload, [f'"{md5(DATA).hex()}"'])))[1] == "UPLOAD_INCOMPLETE"
 

@@ -97,7 +97,7 @@ class SqliteFile:
 
 
 def check_usable(path: Path, error: Callable[[str], Exception]) -> None:
-    """Raise what opening a file that is there would raise. It is not changed."""
+    """Raise what opening a file that is there would raise. It is not changed. A full disk is no reason: it may end."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         # Without its log nobody has it open, and SQLite would make a log to read it.
@@ -105,6 +105,8 @@ def check_usable(path: Path, error: Callable[[str], Exception]) -> None:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True)) as connection:
             is_newer = _version(connection) > SCHEMA_VERSION
     except (sqlite3.Error, OSError) as why:
+        if is_full(why):
+            return
         raise error(f"{path}: {_words(why)}") from why
     if is_newer:
         raise error(f"{path}: {_NEWER}")

@@ -327,10 +327,12 @@ def test_the_package_run_as_a_module_is_the_command_with_its_exit_codes(gateway:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Programs that a test starts heed Ctrl-C, also where the tests run in a shell's background and must not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Programs that a test starts heed signals, also where the tests run in a shell's background and must not."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}  # type: ignore[arg-type]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("interruptible")
