@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
@@ -48,6 +50,7 @@ def load(config: Path | None, workers: int | None = None, log_format: str | None
 
     The log is never on stdout. Ends the command by USAGE if they are not valid.
     """
+    _import_log_without_rich()
     from docpreview_gateway.settings.loading import ConfigurationError  # noqa: PLC0415 - `--help` should not wait for it
 
     try:
@@ -60,6 +63,17 @@ def load(config: Path | None, workers: int | None = None, log_format: str | None
         settings = settings.model_copy(update={"logging": settings.logging.model_copy(update={"format": log_format})})
     _configure_log(settings)
     return settings
+
+
+def _import_log_without_rich() -> None:
+    """Have tracebacks written plainly: structlog would take rich, 3 MB of memory, to draw them."""
+    if "structlog" in sys.modules or "rich" in sys.modules:
+        return
+    sys.modules["rich"] = None  # type: ignore[assignment] # an import of it fails, as where it is not installed
+    try:
+        import_module("structlog")
+    finally:
+        del sys.modules["rich"]
 
 
 def configured(config: Path | None) -> Settings:

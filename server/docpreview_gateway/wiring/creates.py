@@ -17,7 +17,6 @@ from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.imported import OldIds
-from docpreview_gateway.creates.inputs import CheckedCreates
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
@@ -121,6 +120,9 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         )
         creates: Creates = recorded
         if settings.creates.check_input:
+            # Imported only if it is used: it knows the formats of documents.
+            from docpreview_gateway.creates.inputs import CheckedCreates  # noqa: PLC0415
+
             drafts = Drafts(base.keys, base.timing, base.old)
             creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
