@@ -59,7 +59,8 @@ async def test_a_flushed_cache_costs_a_cloud_read_per_replica_and_no_second_job(
             )
             assert {job.job_id for job in read} == {job_id}
             assert creates(emulator) == []
-            assert len(emulator.requests) <= len(stubs)
+            # Beside these a gateway may ask whether the cloud is there, by a list.
+            assert len([request for request in emulator.requests if request.operation == "get"]) <= len(stubs)
 
 
 async def test_a_gateway_that_starts_first_on_a_server_that_lost_a_create_makes_no_second_job(tmp_path: Path) -> None:
