@@ -93,7 +93,7 @@ async def test_the_program_of_the_readme_makes_page_images_of_a_local_file(proje
         )
         printed, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, printed.decode()
-    assert "SUCCESS" in printed.decode()
+    assert printed.decode().split() == [f"pages/page-000{number}.jpg" for number in range(1, 8)]
     found = sorted(path for path in pages.iterdir() if path.suffix == ".jpg")
     assert [path.name for path in found] == [f"page-000{number}.jpg" for number in range(1, 8)]
     assert all(path.read_bytes().startswith(b"\xff\xd8\xff") for path in found)
