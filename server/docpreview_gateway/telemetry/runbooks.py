@@ -5,6 +5,7 @@ A wheel has the files of `docs/runbooks` as data of the package; in a checkout t
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 INDEX = "README.md"
+
+_COMMENTS = re.compile(r"^ *<!--.*?-->\n", re.MULTILINE | re.DOTALL)
+"""Marks for the tests of documents, which are not to be seen."""
 
 
 def _shipped() -> Traversable:
@@ -44,7 +48,7 @@ class Runbooks:
         """Title and HTML of a file; None when there is none of this name."""
         if name not in self.names:
             return None
-        text = self._folder.joinpath(name).read_text(encoding="utf-8")
+        text = _COMMENTS.sub("", self._folder.joinpath(name).read_text(encoding="utf-8"))
         tokens = self._markdown.parse(text)
         for token in tokens:
             token.children = None if token.children is None else [*self._without_dead_links(token.children)]

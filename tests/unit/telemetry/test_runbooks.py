@@ -30,6 +30,7 @@ def test_every_runbook_has_a_title_and_no_link_to_what_is_not_shipped(name: str)
     assert {link.partition("#")[0] for link in links if "://" not in link} <= runbooks.names
     for document in re.findall(r"\]\(\.\./([^)]*)\)", (FOLDER / name).read_text()):
         assert f"(docs/{document})" in html
+    assert "&lt;!--" not in html, "marks for the tests of documents are not for readers"
 
 
 @pytest.mark.parametrize("name", ["", "nothing.md", "../metrics.md", "/etc/passwd", "breaker-open"])
