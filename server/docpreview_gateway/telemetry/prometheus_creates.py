@@ -40,8 +40,10 @@ class PrometheusCreates(StoreMetrics):
         self._unreconciled = _Unreconciled(registry)
         self._reconciled_at = gauge(
             "docpreview_ledger_reconciled_timestamp_seconds",
-            "Unix time of the last reconciliation round that could read the ledger.",
+            "Unix time of the last round that could read the records of creates, at first that of the start.",
         )
+        # A process that has just started is not one whose rounds have stopped.
+        self._reconciled_at.set_to_current_time()
         self._findings = gauge(
             "docpreview_reconciliation_findings",
             "Findings of the last reconciliation with the cloud's list, by kind: jobs without a record, second jobs of "
