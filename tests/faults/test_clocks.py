@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from tests.faults.campaign import Clients, Intent, attributed, cloud
-from tests.faults.gateway_process import RECONCILED, GatewayProcess
+from tests.faults.gateway_process import BUCKET, RECONCILED, GatewayProcess
 from tests.faults.history import History, violations
+from tests.machine_clock import MachineClock
+from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,3 +80,36 @@ async def test_a_create_during_clock_skew_is_signed_by_the_clouds_clock_and_made
         again = await clients.ask([INTENT])
         assert violations(History(made, again, {}, attributed(emulator))) == []
         assert [each.outcome for each in made] == ["ok"]
+
+
+async def test_a_job_that_was_read_by_a_clock_a_day_ahead_is_read_again_once_the_clock_is_right(tmp_path: Path) -> None:
+    """Each replica, and each for itself and from the other, was told for a day that the job runs."""
+    clock = MachineClock(tmp_path / "clock")
+    clock.ahead(25)
+    with running_redis(tmp_path) as store:
+        changes = {"shared_state": {"url": store.url}, "replicas": 2}
+        async with cloud() as emulator, AsyncExitStack() as stack:
+            gateways = [GatewayProcess(tmp_path / name, emulator.port, changes) for name in ("wrong", "right")]
+            gateways[0].variables = clock.variables
+            addresses = [each.address for each in gateways]
+            await asyncio.gather(*map(stack.enter_async_context, gateways))
+            async with Clients(addresses, random.Random(1)) as clients:  # noqa: S311 - as above
+                (made,) = await clients.ask([INTENT])
+                assert made.outcome == "ok"
+                assert await states(addresses, made.job_id) == [PreviewJob.STATE_SUBMITTED] * 2
+                clock.ahead(0)
+                emulator.set_job_state(made.job_id, "Success")
+                async with asyncio.timeout(10):
+                    while await states(addresses, made.job_id) != [PreviewJob.STATE_SUCCESS] * 2:  # noqa: ASYNC110 - no event tells it
+                        await asyncio.sleep(0.1)
+
+
+async def states(addresses: list[str], job_id: str) -> list[PreviewJob.State.ValueType]:
+    """What each gateway says of a job, one after the other."""
+    found = []
+    for address in addresses:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub: Any = PreviewJobServiceStub(channel)
+            job = await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=10)
+        found.append(job.state)
+    return found

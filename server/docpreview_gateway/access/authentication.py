@@ -82,7 +82,8 @@ class Authenticator:
             raise Unauthenticated("unknown token")
         key = sha256(token.encode()).digest()
         caller, until = self._cache.get(key, (None, 0.0))
-        if caller is not None and self._clock.now() < until:
+        # What is good for longer was verified before the clock was set back.
+        if caller is not None and 0 < until - self._clock.now() <= CACHED_TOKEN_SECONDS:
             return caller
         return await self._verified(token, key)
 

@@ -15,8 +15,6 @@ from docpreview_gateway.model.errors import GatewayError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from docpreview_gateway.model.call import Clock
-
 LEEWAY_SECONDS = 30
 REFRESH_SECONDS = 30.0
 """Shortest time between two fetches, however many tokens name unknown keys."""
@@ -57,18 +55,19 @@ def parse_keys(text: bytes) -> dict[str, jwt.PyJWK]:
 class JwksKeys:
     """The current keys of an issuer.
 
-    `fetch` reads them again (None: only `replace` changes them). `changed` is called after every update.
+    `fetch` reads them again (None: only `replace` changes them). `elapsed` is a clock in seconds that is never set.
+    `changed` is called after every update.
     """
 
     def __init__(
         self,
         fetch: Fetch | None,
         *,
-        clock: Clock,
+        elapsed: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
         self._fetch = fetch
-        self._clock = clock
+        self._elapsed = elapsed
         self._changed = changed
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = self._tried_at = float("-inf")
@@ -77,7 +76,7 @@ class JwksKeys:
 
     def replace(self, keys: dict[str, jwt.PyJWK]) -> None:
         """Replace all keys."""
-        self._keys, self._read_at = keys, self._clock.now()
+        self._keys, self._read_at = keys, self._elapsed()
         self._changed()
 
     async def key(self, kid: str | None) -> jwt.PyJWK:
@@ -90,7 +89,7 @@ class JwksKeys:
         if found is None and self._fetch is not None:
             await self._refetch(self._fetch)
             found = self._find(kid)
-        if self._fetch is not None and self._clock.now() > self._read_at + TRUSTED_SECONDS:
+        if self._fetch is not None and self._elapsed() > self._read_at + TRUSTED_SECONDS:
             raise _unavailable("the keys of its issuer cannot be fetched", REFRESH_SECONDS)
         if found is None:
             raise Unauthenticated("the token names a key that its issuer does not have")
@@ -110,7 +109,7 @@ class JwksKeys:
 
     async def _refetch(self, fetch: Fetch) -> None:
         """Fetch the keys, once for all calls that wait for them. Cancelling a call does not cancel the fetch."""
-        if self._fetching is None and self._clock.now() < self._tried_at + REFRESH_SECONDS:
+        if self._fetching is None and self._elapsed() < self._tried_at + REFRESH_SECONDS:
             return
         if self._waiting >= MAX_WAITING:
             raise _unavailable("too many calls wait for the keys of its issuer", CROWDED_SECONDS)
@@ -123,7 +122,7 @@ class JwksKeys:
     def _start(self, fetch: Fetch) -> asyncio.Task[None]:
         """The fetch in flight, which begins now if there is none."""
         if self._fetching is None:
-            self._tried_at = self._clock.now()
+            self._tried_at = self._elapsed()
             self._fetching = asyncio.create_task(self._renew(fetch), name="JWKS fetch")
             self._fetching.add_done_callback(self._fetched)
         return self._fetching

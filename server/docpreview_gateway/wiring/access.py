@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.upstream.cloud_clock import elapsed
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Loaded, Reloading, Watched
@@ -185,13 +186,13 @@ class Access:
         from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier  # noqa: PLC0415
 
         if settings.jwks_file is not None:
-            keys = JwksKeys(None, clock=self._clock, changed=self._keys_changed)
+            keys = JwksKeys(None, elapsed=elapsed, changed=self._keys_changed)
             load = partial(_jwks, settings.jwks_file)
             self.reloading.add(Watched("jwks", [settings.jwks_file], load, keys.replace))
         else:
             keys = JwksKeys(
                 partial(self._fetch_keys, settings.issuer, str(settings.jwks_url)),
-                clock=self._clock,
+                elapsed=elapsed,
                 changed=self._keys_changed,
             )
             self._fetched.append(keys)

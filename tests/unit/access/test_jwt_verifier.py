@@ -62,7 +62,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def keys(idp: Idp, clock: FakeClock) -> JwksKeys:
     """Keys after the fetch at start-up."""
-    made = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
+    made = JwksKeys(idp.fetch, elapsed=clock.now, changed=lambda: None)
     await made.refresh()
     return made
 
@@ -161,7 +161,7 @@ async def test_keys_stay_in_use_for_a_day_while_their_issuer_is_unavailable(
 async def test_a_token_triggers_a_fetch_when_there_was_none_at_start_up(idp: Idp, clock: FakeClock) -> None:
     """After the refresh interval."""
     idp.error = KeysError("broken")
-    keys = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
+    keys = JwksKeys(idp.fetch, elapsed=clock.now, changed=lambda: None)
     with pytest.raises(GatewayError) as caught:
         await keys.key("ec1")
     assert caught.value.reason == r.ERROR_REASON_IDENTITY_UNAVAILABLE

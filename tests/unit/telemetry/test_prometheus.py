@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 import grpc
@@ -133,13 +132,13 @@ def test_creates_without_an_outcome_are_measured_from_the_first_round_on(registr
 
     A process that has just started is late with no round: its time is that of the start.
     """
-    started = time.time()
+    started = SystemClock().now()
     telemetry = PrometheusCreates(registry, PrometheusLimits(registry))
     names = ("unreconciled", "oldest_unreconciled_seconds", "reconciled_timestamp_seconds")
     *unknown, last = [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names]
     assert unknown == [None, None]
     assert last is not None
-    assert started <= last <= time.time()
+    assert started <= last <= SystemClock().now()
     telemetry.unreconciled(2, 900.0, 1000.0)
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [2, 100, 1000]
     telemetry.unreconciled(0, None, 1010.0)

@@ -37,10 +37,10 @@ REREAD_AFTER = 0.3
 
 @dataclass(frozen=True, slots=True)
 class CachedList:
-    """A page of a list and until when it is fresh, in Unix seconds."""
+    """A page of a list and when it was read, in Unix seconds."""
 
     page: JobPage
-    fresh_until: float
+    read_at: float
 
 
 class Cached:
@@ -110,7 +110,7 @@ class Cached:
         envelopes = await asyncio.gather(*map(self._shared.get, keys.values()))
         found = {}
         for (job_id, key), envelope in zip(keys.items(), envelopes, strict=True):
-            entry = _decoded(key, envelope)
+            entry = self._decoded(key, envelope)
             if envelope is None or entry is None or entry.job is None or self._clock.now() >= entry.fresh_until:
                 continue
             found[job_id] = entry.job
@@ -122,9 +122,9 @@ class Cached:
     async def last_seen(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
         """The job as the caches have it, fresh or not; None: they do not. The cloud is not asked."""
         key = cache_entries.job_key(bucket, job_id)
-        entry = _decoded(key, self._memory.get(key))
+        entry = self._decoded(key, self._memory.get(key))
         if self._shared is not None and (entry is None or self._clock.now() >= entry.fresh_until):
-            other = _decoded(key, await self._shared.get(key))
+            other = self._decoded(key, await self._shared.get(key))
             if entry is None or (other is not None and other.read_at > entry.read_at):
                 entry = other
         return None if entry is None else entry.job
@@ -141,7 +141,7 @@ class Cached:
             self.forget_lists(operation.bucket.name)
         now = self._clock.now()
         key = cache_entries.job_key(operation.bucket, job.job_id)
-        self._created = {key: at for key, at in self._created.items() if now - at < CREATED_RECENTLY}
+        self._created = {key: at for key, at in self._created.items() if 0 <= now - at < CREATED_RECENTLY}
         self._created[key] = now
         await self._store(key, job, spent=0.0)
         return job
@@ -170,16 +170,16 @@ class Cached:
         lists = self._lists.setdefault(operation.bucket.name, {})
         now = self._clock.now()
         cached = lists.get(key)
-        if cached is not None and not call.no_cache and now < cached.fresh_until:
+        if cached is not None and not call.no_cache and self._is_fresh(cached, now):
             call.response.cache = "hit"
             self._telemetry.cache_lookup("lists", "hit")
             return cached.page
         self._telemetry.cache_lookup("lists", "miss")
         page = await self._inner(operation, call)
-        for old in [old for old, entry in lists.items() if entry.fresh_until <= now]:
+        for old in [old for old, entry in lists.items() if not self._is_fresh(entry, now)]:
             del lists[old]
         # When a create dropped the bucket's lists in the meantime, `lists` is no longer used and this page is lost.
-        lists[key] = CachedList(page, now + self._freshness.listing)
+        lists[key] = CachedList(page, now)
         return page
 
     async def _read(self, key: str, operation: GetJob, call: Call) -> PreviewJob:
@@ -188,7 +188,7 @@ class Cached:
         except UpstreamError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
                 raise
-        if self._clock.now() - self._created.get(key, 0.0) < CREATED_RECENTLY:
+        if 0 <= self._clock.now() - self._created.get(key, 0.0) < CREATED_RECENTLY:
             await asyncio.sleep(REREAD_AFTER)
             return await self._inner(operation, call)
         await self._store(key, None, spent=call.shared_read.waited if call.shared_read else 0.0)
@@ -196,7 +196,7 @@ class Cached:
 
     async def _find(self, key: str, read: SharedRead) -> Entry | None:
         """The newest cached entry, fresh or not. One from the shared cache is copied into memory."""
-        entry = _decoded(key, self._memory.get(key))
+        entry = self._decoded(key, self._memory.get(key))
         if entry is not None and self._clock.now() < entry.fresh_until:
             self._telemetry.cache_lookup("memory", "hit")
             return entry
@@ -207,8 +207,8 @@ class Cached:
         envelope = await self._shared.get(key)
         read.waited = time.monotonic() - begin
         # Another read may have ended in the meantime.
-        entry = _decoded(key, self._memory.get(key)) or entry
-        other = _decoded(key, envelope)
+        entry = self._decoded(key, self._memory.get(key)) or entry
+        other = self._decoded(key, envelope)
         self._telemetry.cache_lookup("shared", "miss" if other is None else "hit")
         if envelope is None or other is None or (entry is not None and entry.read_at > other.read_at):
             return entry
@@ -229,9 +229,15 @@ class Cached:
         is_recent = self._clock.now() < cached.fresh_until + self._freshness.stale
         return cached.job is not None and is_transient(error) and is_recent
 
+    def _decoded(self, key: str, envelope: bytes | None) -> Entry | None:
+        """The entry, fresh or not; None without one, and for one that says that it was read hours from now."""
+        entry = cache_entries.decode(key, envelope) if envelope else None
+        is_ahead = entry is not None and entry.read_at - cache_entries.AHEAD_SECONDS > self._clock.now()
+        return None if is_ahead else entry
 
-def _decoded(key: str, envelope: bytes | None) -> Entry | None:
-    return cache_entries.decode(key, envelope) if envelope else None
+    def _is_fresh(self, cached: CachedList, now: float) -> bool:
+        """Whether a list is fresh; not if the clock was set back since it was read."""
+        return 0 <= now - cached.read_at < self._freshness.listing
 
 
 def _answer(cached: Entry, operation: GetJob) -> PreviewJob:

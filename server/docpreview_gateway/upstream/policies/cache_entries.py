@@ -19,6 +19,13 @@ from docpreview_gateway.model.errors import UpstreamError
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
 
+AHEAD_SECONDS = 2.0
+"""By how much the clocks of two replicas may differ.
+
+What was read later than that, by the clock of the reader, was read by one that is ahead, or before ours was set back:
+its freshness would end hours from now.
+"""
+
 _VERSION = 1
 _HEAD = struct.Struct(">BddH")
 
@@ -50,15 +57,17 @@ def encode(key: str, entry: Entry) -> bytes:
 
 
 def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
-    """The serialised job in an envelope that is fresh at Unix time `now`; None otherwise.
+    """The serialised job in an envelope that is fresh at Unix time `now` by this machine's clock; None otherwise.
 
     The job is not parsed, which would double the cost of answering from the cache.
     """
     if len(envelope) <= _HEAD.size:
         return None
-    version, _, fresh_until, length = _HEAD.unpack_from(envelope)
+    version, read_at, fresh_until, length = _HEAD.unpack_from(envelope)
     begin = _HEAD.size + length
-    if version != _VERSION or now >= fresh_until or not envelope.startswith(key.encode(), _HEAD.size, begin):
+    if version != _VERSION or not read_at - AHEAD_SECONDS <= now < fresh_until:
+        return None
+    if not envelope.startswith(key.encode(), _HEAD.size, begin):
         return None
     return envelope[begin:] if length == len(key) and len(envelope) > begin else None
 

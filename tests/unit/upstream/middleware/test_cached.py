@@ -27,6 +27,7 @@ BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("other-1250000000", "ap-chongqing", "main")
 JOB = "d" + "1" * 32
 UNAVAILABLE = UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down", retry_after=1)
+DAY = 86400.0
 
 
 @dataclass
@@ -43,14 +44,14 @@ class World:
     def __post_init__(self) -> None:
         self.cached = self.replica()
 
-    def replica(self) -> Cached:
-        """A gateway process with a memory of its own."""
+    def replica(self, clock: FakeClock | None = None) -> Cached:
+        """A gateway process with a memory of its own, and perhaps another clock."""
         return Cached(
             self.cloud,
             LruMemoryCache(10_000_000),
             self.shared,
             freshness=self.freshness,
-            clock=self.clock,
+            clock=clock or self.clock,
             telemetry=self.telemetry,
             check_admission=self.check_admission,
         )
@@ -191,6 +192,40 @@ async def test_a_stale_copy_does_not_hide_permanent_errors_and_no_cache_reads(wo
     world.cloud.failures = [UNAVAILABLE if no_cache else denied]
     with pytest.raises(GatewayError):
         await world.get(no_cache=no_cache)
+
+
+async def test_what_was_read_before_the_clock_was_set_back_is_read_again(world: World) -> None:
+    """Jobs, lists and what is missing were taken for fresh as long as the clock had been ahead."""
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    assert [await world.get(), await world.list()] == ["miss", "miss"]
+    with pytest.raises(GatewayError):
+        await world.get("d" * 33)
+    world.clock.time -= DAY
+    world.cloud.add_job(BUCKET.name, "d" * 33, PreviewJob.STATE_RUNNING)
+    assert [await world.get(), await world.get("d" * 33), await world.list()] == ["miss"] * 3
+    assert [await world.get(), await world.get("d" * 33), await world.list()] == ["hit"] * 3
+
+
+async def test_what_was_read_before_the_clock_was_set_back_is_no_stale_copy(world: World) -> None:
+    """It would be one for a day."""
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get()
+    world.clock.time -= DAY
+    world.cloud.failures = [UNAVAILABLE]
+    with pytest.raises(GatewayError):
+        await world.get()
+    assert await world.cached.last_seen(BUCKET, JOB) is None
+
+
+@pytest.mark.parametrize(("ahead", "answer"), [(1.0, "hit"), (DAY, "miss")], ids=["a second", "a day"])
+async def test_a_replica_whose_clock_is_far_ahead_shares_nothing_that_stays_fresh_for_as_long(
+    ahead: float, answer: str
+) -> None:
+    """Clocks of replicas differ by a moment, and by a day where one is wrong."""
+    world = World(shared=FakeSharedCache())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get(replica=world.replica(FakeClock(world.clock.time + ahead)))
+    assert await world.get() == answer
 
 
 async def test_a_list_is_cached_for_a_moment_and_by_its_filters(world: World) -> None:
