@@ -287,7 +287,10 @@ class _Running:
         self._has_place = True
 
     async def failed(self, error: BaseException) -> None:
-        """Abort the call with the status of the error; a cancellation is only recorded."""
+        """Abort the call with the status of the error; a cancellation is only recorded.
+
+        One at the deadline is gRPC's, which has answered for the gateway: the caller was not served in time.
+        """
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
@@ -296,6 +299,8 @@ class _Running:
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
+        if self._route.method.kind == "unary" and time.monotonic() >= self.call.answer_by:
+            self._code = self.call.response.reason = "DEADLINE_EXCEEDED"
 
     def ended(self) -> None:
         """Record the end of the call, and release its caller's limits."""

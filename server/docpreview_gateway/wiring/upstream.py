@@ -19,6 +19,7 @@ from docpreview_gateway.upstream.middleware.concurrency_limited import (
     HostLimiters,
     concurrency_limited,
 )
+from docpreview_gateway.upstream.middleware.observed import UNANSWERED_SECONDS
 from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
 from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
-
-UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
-"""A call cancelled after waiting at least this long counts as an upstream timeout."""
 
 
 class CloudParts(NamedTuple):
@@ -119,7 +117,7 @@ def _rules(settings: Settings) -> HostLimiterRules:
         settings.breaker.rules(),
         settings.concurrency.bounds(),
         # Below the timeout of an attempt, so that an attempt without a reply always counts.
-        timeout_after=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.upstream.timeout_seconds),
+        timeout_after=min(UNANSWERED_SECONDS, 0.9 * settings.upstream.timeout_seconds),
     )
 
 

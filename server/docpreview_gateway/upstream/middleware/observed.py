@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
+UNANSWERED_SECONDS = 1.0
+"""An attempt that is cancelled after so many seconds counts as a timeout of the cloud, which kept its callers waiting.
+
+They leave before the attempt's own timeout, so a cloud that hangs would have no failures at all.
+"""
+
+
 def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Upstream:
     """`inner`, with the outcome and duration of each operation recorded, and every job of a reply given to `ends`."""
 
@@ -38,11 +46,20 @@ def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Up
 
 
 @contextmanager
-def measured(attempt: Attempt, telemetry: UpstreamTelemetry) -> Iterator[None]:
-    """Record how the work within the context ends. Cancelled work is not recorded: it has no outcome."""
+def measured(
+    attempt: Attempt, telemetry: UpstreamTelemetry, *, unanswered: float = UNANSWERED_SECONDS
+) -> Iterator[None]:
+    """Record how the work within the context ends; UPSTREAM_TIMEOUT if it is cancelled after `unanswered` seconds.
+
+    Work that is cancelled before has no outcome.
+    """
     begin = time.perf_counter()
     try:
         yield
+    except asyncio.CancelledError:
+        if (seconds := time.perf_counter() - begin) >= unanswered:
+            telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UPSTREAM_TIMEOUT, seconds)
+        raise
     except Exception as error:
         telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
         raise

@@ -15,9 +15,9 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.job_ends import JobEnds
-from docpreview_gateway.upstream.middleware.observed import observed
+from docpreview_gateway.upstream.middleware.observed import measured, observed
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
-from docpreview_gateway.upstream.ports import JobPages
+from docpreview_gateway.upstream.ports import Attempt, JobPages
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -93,7 +93,7 @@ async def test_a_failure_is_recorded_with_its_reason(
     assert telemetry.attempts == [(operation, outcome)]
 
 
-async def test_a_cancelled_call_is_not_recorded(cloud: FakeUpstream) -> None:
+async def test_a_call_that_is_cancelled_at_once_is_not_recorded(cloud: FakeUpstream) -> None:
     """It has no outcome."""
     telemetry = FakeTelemetry()
     cloud.gate = asyncio.Event()
@@ -103,6 +103,17 @@ async def test_a_cancelled_call_is_not_recorded(cloud: FakeUpstream) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert telemetry.attempts == []
+
+
+async def test_work_that_is_cancelled_after_its_callers_have_waited_for_long_counts_as_a_timeout() -> None:
+    """Callers leave before the attempt's own timeout: a cloud that hangs would have no failures."""
+    telemetry = FakeTelemetry()
+    with (
+        pytest.raises(asyncio.CancelledError),
+        measured(Attempt(BUCKET.name, "get", None), telemetry, unanswered=0.0),
+    ):
+        raise asyncio.CancelledError
+    assert telemetry.attempts == [("get", "UPSTREAM_TIMEOUT")]
 
 
 def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int | None = None) -> PreviewJob:
