@@ -158,7 +158,7 @@ async def test_a_fault_of_the_store_silences_what_follows_from_it_and_nothing_el
     more = f" --web.listen-address=127.0.0.1:{PORTS['9093']} --cluster.listen-address= --storage.path=alerts"
     await asyncio.to_thread(deployment.start, command + more)
     explained = {alert for alerts in EXPLAINED.values() for alert in alerts}
-    await _fire(*explained, "DocpreviewNotListening")
+    await _fire(*explained, "DocpreviewReloadRefused")
     assert await _silenced() == set()
     await _fire(cause)
     async with asyncio.timeout(PATIENCE):
