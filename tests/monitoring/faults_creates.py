@@ -196,7 +196,7 @@ async def budget_nearly_used(trial: Trial) -> None:
 
 @fault("DocpreviewBudgetNearlyUsed")
 async def budget_lowered(trial: Trial) -> None:
-    """A new policy gives a caller less than it has used. The runbook shows that, and when; the cure is the old budget."""
+    """A new policy gives a caller less than it has used. The runbook shows that, and when. The cure: the old one."""
     policed = trial.policed(budget={"per_day": 100, "estimate": 1})
     async with trial.gateway(hurried=True, **policed) as gateway:
         for _ in range(6):
