@@ -10,9 +10,10 @@ from urllib.request import urlopen
 
 import pytest
 
+from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_emulator.errors import ControlError, StorageError
-from docpreview_emulator.gateway_process import gateway_before
+from docpreview_emulator.gateway_process import RunningGateway, gateway_before
 from docpreview_emulator.threaded import running
 
 from .cloud_client import BUCKET, REGION, Cloud
@@ -48,6 +49,18 @@ def test_the_plugin_alone_imports_neither_web_server_nor_renderer() -> None:
         "print([name for name in ('aiohttp', 'pypdfium2', 'PIL', 'sqlite3', 'grpc') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+async def test_the_gateway_of_the_fixture_serves_a_test_with_a_loop_of_its_own(
+    docpreview_gateway: RunningGateway, docpreview_emulator: Emulator
+) -> None:
+    """A document that is in the bucket, to the addresses of its pages."""
+    bucket = docpreview_gateway.bucket
+    docpreview_emulator.put_object(bucket, docpreview_gateway.region, "a.pdf", pdf(2))
+    async with DocPreviewClient(docpreview_gateway.address) as client:
+        job = await client.create(bucket, "a.pdf", output_object="out/${Number}.jpg")
+        job = await client.wait(bucket, job.job_id, page_url_ttl=60)
+    assert [page.url.startswith(docpreview_emulator.url) for page in job.result.pages] == [True, True]
 
 
 def test_a_gateway_that_does_not_start_says_why(docpreview_emulator: Emulator, tmp_path: Path) -> None:
