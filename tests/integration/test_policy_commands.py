@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,11 +18,14 @@ from typer.testing import CliRunner
 
 from docpreview_gateway.__main__ import app
 from docpreview_gateway.access import tokens
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.integration.issuer import Issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+HERE = "tests/integration/test_policy_commands.py"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUCKET = "examplebucket-1250000000"
 ISSUER = "https://idp.corp.example"
@@ -69,6 +73,16 @@ def write_pair(folder: Path) -> None:
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, [*arguments])
     return result.exit_code, result.output
+
+
+def test_the_command_of_the_document_explains_a_call_that_is_allowed(config: Path) -> None:
+    """With the policy that the document quotes."""
+    (block,) = run_by(f"{HERE}::test_the_command_of_the_document_explains_a_call_that_is_allowed")
+    ((line, _),) = commands(block.text)
+    _, *words = shlex.split(line.replace("gateway.yaml", str(config)))
+    code, said = run(*words)
+    assert code == 0, said
+    assert "callers.shop" in said
 
 
 def test_token_new_prints_a_fresh_token_and_its_hash() -> None:

@@ -193,19 +193,19 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
     """
     ERROR_REASON_INPUT_OBJECT_EMPTY: _ErrorReason.ValueType  # 51
-    """FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is empty. No job was made."""
     ERROR_REASON_INPUT_OBJECT_TOO_LARGE: _ErrorReason.ValueType  # 52
-    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made."""
     ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 53
-    """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-    was sent.
+    """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+    was made.
     """
     ERROR_REASON_INPUT_FORMAT_MISMATCH: _ErrorReason.ValueType  # 54
     """FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-    Nothing was sent.
+    No job was made.
     """
     ERROR_REASON_INPUT_ENCRYPTED: _ErrorReason.ValueType  # 55
-    """FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made."""
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 56
     """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 57
@@ -357,19 +357,19 @@ ERROR_REASON_PAGE_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 50
 fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 """
 ERROR_REASON_INPUT_OBJECT_EMPTY: ErrorReason.ValueType  # 51
-"""FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is empty. No job was made."""
 ERROR_REASON_INPUT_OBJECT_TOO_LARGE: ErrorReason.ValueType  # 52
-"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made."""
 ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 53
-"""INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-was sent.
+"""INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+was made.
 """
 ERROR_REASON_INPUT_FORMAT_MISMATCH: ErrorReason.ValueType  # 54
 """FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-Nothing was sent.
+No job was made.
 """
 ERROR_REASON_INPUT_ENCRYPTED: ErrorReason.ValueType  # 55
-"""FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made."""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
 """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57

@@ -162,11 +162,11 @@ async def test_the_end_is_read_only_of_a_large_document_whose_kind_needs_it() ->
 async def test_each_refusal_has_its_reason_and_comes_before_anything_is_made(
     scene: Scene, key: str, reason: ErrorReason.ValueType, told: str
 ) -> None:
-    """The message says what to do, and that nothing was sent."""
+    """The message says what to do, and that no job was made: the document was read, so something was sent."""
     found, message = await scene.refused(key)
     assert found == reason
     assert told in message
-    assert message.endswith("nothing was sent")
+    assert message.endswith("no job was made")
 
 
 async def test_a_suffix_is_refused_without_a_request_and_the_declared_format_counts_without_one() -> None:

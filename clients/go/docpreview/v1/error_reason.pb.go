@@ -208,17 +208,17 @@ const (
 	// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
 	// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_TOO_SMALL ErrorReason = 50
-	// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+	// FAILED_PRECONDITION. The source document is empty. No job was made.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_EMPTY ErrorReason = 51
-	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
+	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_TOO_LARGE ErrorReason = 52
-	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-	// was sent.
+	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+	// was made.
 	ErrorReason_ERROR_REASON_INPUT_FORMAT_UNSUPPORTED ErrorReason = 53
 	// FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-	// Nothing was sent.
+	// No job was made.
 	ErrorReason_ERROR_REASON_INPUT_FORMAT_MISMATCH ErrorReason = 54
-	// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+	// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made.
 	ErrorReason_ERROR_REASON_INPUT_ENCRYPTED ErrorReason = 55
 	// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 56

@@ -22,8 +22,16 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 _CONNECTION = "Connection"
 _CONVERSION = "Conversion"
 
-Bucket = Annotated[str, typer.Argument(help="Bucket of the source documents, NAME-APPID.", show_default=False)]
-JobId = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)]
+BUCKET_VARIABLE = "DOCPREVIEW_BUCKET"
+Bucket = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BUCKET",
+        help=f"Bucket of the source documents, NAME-APPID; may be left out where {BUCKET_VARIABLE} is set.",
+        show_default=False,
+    ),
+]
+JobId = Annotated[str | None, typer.Argument(metavar="JOB_ID", help="Id of the job.", show_default=False)]
 
 
 class Format(StrEnum):
@@ -62,6 +70,24 @@ def _connection(*names: str, text: str) -> object:
 
 def _conversion(*names: str, text: str) -> object:
     return typer.Option(*names, help=text, rich_help_panel=_CONVERSION, show_default=False)
+
+
+def named_bucket(bucket: str | None) -> str:
+    """The bucket: argument, environment."""
+    if name := bucket or os.environ.get(BUCKET_VARIABLE):
+        return name
+    raise typer.BadParameter(f"Give BUCKET, or set {BUCKET_VARIABLE}.")
+
+
+def named_in_bucket(first: str | None, last: str | None, name: str) -> tuple[str, str]:
+    """The bucket and what is in it: of two arguments the bucket is the first, one alone is what is in it."""
+    if first is None:
+        raise typer.BadParameter(f"Give {name}, and BUCKET before it unless {BUCKET_VARIABLE} is set.")
+    if last is not None:
+        return first, last
+    if bucket := os.environ.get(BUCKET_VARIABLE):
+        return bucket, first
+    raise typer.BadParameter(f"Give BUCKET and {name}, or set {BUCKET_VARIABLE}: {first} is only one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)

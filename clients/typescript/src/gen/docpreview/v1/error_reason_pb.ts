@@ -441,22 +441,22 @@ export enum ErrorReason {
   PAGE_BUDGET_TOO_SMALL = 50,
 
   /**
-   * FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+   * FAILED_PRECONDITION. The source document is empty. No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_OBJECT_EMPTY = 51;
    */
   INPUT_OBJECT_EMPTY = 51,
 
   /**
-   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
+   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_OBJECT_TOO_LARGE = 52;
    */
   INPUT_OBJECT_TOO_LARGE = 52,
 
   /**
-   * INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-   * was sent.
+   * INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+   * was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_FORMAT_UNSUPPORTED = 53;
    */
@@ -464,14 +464,14 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-   * Nothing was sent.
+   * No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_FORMAT_MISMATCH = 54;
    */
   INPUT_FORMAT_MISMATCH = 54,
 
   /**
-   * FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+   * FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_ENCRYPTED = 55;
    */
