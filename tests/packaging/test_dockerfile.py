@@ -29,6 +29,16 @@ def test_every_installed_distribution_comes_from_the_lock_with_its_hash() -> Non
         assert "--require-hashes" in line or "--no-index" in line or "--no-deps --no-build-isolation" in line
 
 
+def test_every_command_that_fetches_takes_the_authorities_of_whoever_builds() -> None:
+    """Behind a proxy that inspects TLS it would trust nobody; with pip comes its configuration, for another index."""
+    commands = re.findall(r"^RUN (.*?[^\\])$", DOCKERFILE.read_text(), re.MULTILINE | re.DOTALL)
+    fetching = [text for text in commands if "apt-get" in text or "--require-hashes" in text]
+    assert len(fetching) == 2
+    for text in fetching:
+        assert text.startswith("--mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt ")
+        assert ("--mount=type=secret,id=pip,target=/etc/pip.conf " in text) == ("--require-hashes" in text)
+
+
 def test_only_named_folders_are_in_the_build_context() -> None:
     """A stray key file in the checkout does not reach the builder."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
