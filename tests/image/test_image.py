@@ -194,14 +194,14 @@ def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]
         return {
             "tls.crt": Path(paths["certificate_chain"]).read_text(),
             "tls.key": Path(paths["private_key"]).read_text(),
-            "ca.crt": authority.path.read_text(),
         }
 
+    trusted = {"ca.crt": authority.path.read_text()}
     address = "redis://127.0.0.1:6379/0"
     return {
         "docpreview-cloud-keys": {"cloud.yaml": json.dumps(KEYS["main"])},
-        "preview-docpreview-gateway-tls": pair(server),
-        "corp-ca": {"ca.crt": authority.path.read_text()},
+        "preview-docpreview-gateway-tls": pair(server) | trusted,
+        "corp-ca": trusted,
         "docpreview-redis": {"url": address, "ledger-url": address},
         "docpreview-ledger": {"ledger.key": LEDGER_KEY},
         "docpreview-test-client": pair(client),
