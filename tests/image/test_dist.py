@@ -15,7 +15,7 @@ from release import oci
 from tests.documents.blocks import run_by
 from tests.documents.session import commands
 from tests.image.composed import composed, healthcheck
-from tests.image.containers import Image, Run, bound, command, missing, network, running, tools
+from tests.image.containers import BASE, Image, Run, bound, command, missing, network, running, tools
 from tests.image.containers import working_container as container_of
 from tests.packaging.project import ROOT, pyproject
 from tests.programs import need
@@ -155,6 +155,15 @@ def test_a_registry_has_the_image_by_the_digest_of_its_archive(target: str, dist
         place = f"{host}/docpreview-{target}:{VERSION}"
         command(need("crane"), "push", "--insecure", tmp_path, place)
         assert command(need("crane"), "digest", "--insecure", place) == manifest["digest"]
+
+
+@pytest.mark.parametrize("target", ["gateway", "emulator"])
+def test_an_image_has_the_authorities_of_its_base(target: str, request: pytest.FixtureRequest) -> None:
+    """Whatever the build was given as secrets."""
+    image: Image = request.getfixturevalue(target)
+    authorities = "etc/ssl/certs/ca-certificates.crt"
+    with container_of(BASE) as (_, base):
+        assert (image.root / authorities).read_bytes() == (base / authorities).read_bytes()
 
 
 def test_the_emulators_image_has_fonts_for_chinese_japanese_and_korean(
