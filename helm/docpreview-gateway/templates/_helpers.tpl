@@ -72,6 +72,20 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{/* Secrets of `helm test`, with ca.crt, and with tls.crt and tls.key. cert-manager alone puts ca.crt beside a certificate. */}}
+{{- define "gw.testCa" -}}
+{{- if include "gw.tlsSecret" . -}}
+{{ .Values.test.caSecretName | default (ternary (include "gw.tlsSecret" .) "" .Values.certificate.enabled) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The edge needs no certificate of a caller with a token. */}}
+{{- define "gw.testClient" -}}
+{{- if and .Values.tls.clientCaSecretName (not (and .Values.edge.enabled .Values.test.tokenSecretName)) -}}
+{{ .Values.test.tlsSecretName }}
+{{- end -}}
+{{- end -}}
+
 {{- define "gw.hasPolicy" -}}
 {{- if or .Values.policy.document .Values.policy.secretName .Values.policy.configMapName -}}yes{{- end -}}
 {{- end -}}
@@ -164,6 +178,12 @@ seccompProfile:
 {{- end }}
 {{- if and .Values.tls.clientCrlSecretName (not .Values.tls.clientCaSecretName) }}
 {{- fail "tls.clientCrlSecretName: revocation lists of which CA? Set tls.clientCaSecretName" }}
+{{- end }}
+{{- if and (or .Values.test.caSecretName .Values.test.serverName) (not (include "gw.tlsSecret" .)) }}
+{{- fail "test.caSecretName, test.serverName: the gateway has no certificate: set tls.secretName or certificate.enabled" }}
+{{- end }}
+{{- if and .Values.test.tlsSecretName (not .Values.tls.clientCaSecretName) }}
+{{- fail "test.tlsSecretName: a caller's certificate, and the gateway asks for none: set tls.clientCaSecretName, or test.caSecretName if this is about the authorities of the gateway's certificate" }}
 {{- end }}
 {{- if and (gt (int (include "gw.replicas" .)) 1) (not (include "gw.shared" .)) }}
 {{- fail "sharedState: more than one gateway need a Redis or Valkey server (sharedState.url or sharedState.secretName), or a request_id would be several jobs" }}
