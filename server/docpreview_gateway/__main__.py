@@ -130,13 +130,18 @@ def healthcheck(
     config: Config = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
 ) -> None:
-    """Probe the readiness of the gateway with this configuration on this machine; the exit code is 1 if not ready."""
+    """Ask the gateway with this configuration on this machine whether it serves; the exit code is 1 if not.
+
+    It prints `ready` when all is well. When the cloud or the store of creates fails, which a restart would not mend,
+    the exit code is 0 and the line says what fails.
+    """
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
-    if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
-        fail([problem], NOT_READY)
-    typer.echo("ready")
+    health = probe(*host_port(load(config).admin_listen), seconds=timeout)
+    if not health.serves:
+        fail([health.text], NOT_READY)
+    typer.echo(health.text)
 
 
 @token.command("new")
