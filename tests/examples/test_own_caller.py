@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from docpreview_emulator import Emulator
 from docpreview_emulator.threaded import running
 from tests.documents.blocks import run_by
-from tests.examples.production import PORTS, PRODUCTION, Deployment, commands, deployed, is_server
+from tests.examples.production import PATIENCE, PORTS, PRODUCTION, Deployment, commands, deployed, is_server
 from tests.packaging.project import ROOT
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TEST = "tests/examples/test_own_caller.py::test_a_caller_of_ones_own_is_known_by_its_certificate_and_then_by_its_token"
 SERVERS = [line for line in commands("From nothing to the first page") if is_server(line) and "emulator" not in line]
+OPTIONS = "--server-name docpreview.example.com --ca callers/servers-ca.crt"
 SHELL = [line for line in commands("From nothing to the first page") if line.startswith(("export", "gateway="))]
 
 
@@ -55,6 +57,28 @@ def test_a_caller_of_ones_own_is_known_by_its_certificate_and_then_by_its_token(
     # Its certificate alone is nobody's now.
     refused = deployment.run(*SHELL, "! " + usage.replace(" --token-file callers/invoices.token", ""))
     assert "UNAUTHENTICATED" in refused
+
+
+def test_grpc_says_why_it_ends_a_connection_without_a_certificate_when_it_is_asked_to(deployment: Deployment) -> None:
+    """By the variable and the file that the README names; the gateway's own log knows nothing of it."""
+    why = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    readme = (PRODUCTION / "README.md").read_text()
+    assert why in readme
+    assert "`GRPC_VERBOSITY=info`\nin `replica-1.env`" in readme
+    redis, first, _ = SERVERS
+    deployment.start(redis)
+    deployment.start(first)
+    call = f"! docpreview --target ipv4:127.0.0.1:50051 {OPTIONS} usage"
+    assert "UNAVAILABLE" in deployment.run(call)
+    assert why not in deployment.log(first).read_text()
+    with (deployment.folder / "replica-1.env").open("a") as file:
+        file.write("GRPC_VERBOSITY=info\n")
+    deployment.restart(1)
+    deployment.run(call)
+    deadline = time.monotonic() + PATIENCE
+    while why not in deployment.log(first).read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def git(folder: Path, *words: str) -> list[str]:
