@@ -32,7 +32,7 @@ from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.chromium import Browser, chromium
 from tests.fakes.clock import FakeClock
-from tests.integration.conftest import BUCKET, ONCE, REGION, World, settings
+from tests.integration.conftest import BUCKET, ONCE, OTHER_BUCKET, REGION, World, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,8 +190,12 @@ async def test_a_healthy_gateway_is_green_and_can_be_read_at_every_width_by_day_
 async def test_failing_calls_turn_the_page_red_while_readyz_is_green(
     world: World, browser: Browser, tmp_path: Path
 ) -> None:
-    """With how many calls failed, the breaker that is open, the failed job, and the runbooks to open."""
+    """With how many calls failed, the breaker that is open, the failed job, and the runbooks to open.
+
+    Another bucket works as far as anybody knows, so creates can succeed.
+    """
     await serve_well(world)
+    await world.client.list_page(OTHER_BUCKET)
     await fail_jobs_and_calls(world)
     assert (await get(world.gateway.admin_port, "/readyz")).status_code == 200
     await check_looks(browser, f"http://127.0.0.1:{world.gateway.admin_port}/", tmp_path)

@@ -31,6 +31,9 @@ SAMPLE_SECONDS = 15.0
 SAMPLES = 20
 """Snapshots in memory: rates are of the last five minutes."""
 
+MINUTE_SAMPLES = 5
+"""Snapshots back to the last one that is a minute old or more."""
+
 MAX_ID = 200
 """Characters of an id that is searched."""
 
@@ -104,9 +107,13 @@ class OperatorPage:
     async def _overview(self, *, reloads: bool) -> str:
         if self._refresh is not None:
             await self._refresh()
-        span = Interval(self._snapshots[0], self._snapshot())
+        now = self._snapshot()
+        span, minute = (
+            Interval(self._snapshots[0], now),
+            Interval(self._snapshots[-min(MINUTE_SAMPLES, len(self._snapshots))], now),
+        )
         page = view(span)
-        found = problems(span, page, self._unready(), self._dependencies())
+        found = problems(span, page, self._unready(), self._dependencies(), minute=minute)
         recent = await self._recent.recent()
         return self._render(
             "operator_overview.html", page=page, problems=found, recent=recent, reloads=reloads, failing=FAILING

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.model.circuit_breaker import State
-from docpreview_gateway.telemetry.operator_view import pages
+from docpreview_gateway.telemetry.operator_view import REFUSALS, pages, view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +32,10 @@ ROUND_SECONDS = 120
 LIST_LAG_SECONDS = 60
 CONNECTIONS_USED = 0.75
 
-_REFUSALS = ("UPSTREAM_CREDENTIALS", "UPSTREAM_ACCESS_DENIED", "CLOCK_SKEW")
+DEGRADED = 0.05
+"""Share of the limit decisions above which limits are not shared any more: a single one may have met a slow moment."""
+
+OVER = "; none in the last minute"
 
 
 class Problem(NamedTuple):
@@ -43,16 +46,25 @@ class Problem(NamedTuple):
     is_failing: bool = True
 
 
-def problems(span: Interval, page: View, unready: str | None, dependencies: Mapping[str, Dependency]) -> list[Problem]:
+def problems(
+    span: Interval,
+    page: View,
+    unready: str | None,
+    dependencies: Mapping[str, Dependency],
+    *,
+    minute: Interval | None = None,
+) -> list[Problem]:
     """All problems, those from which calls or records suffer first.
 
     `unready` and `dependencies` are those of `/readyz`: why the process is not ready (None: it is), and what it needs.
+    What failed in `span` and succeeds in its last `minute` says so, and is no failure any more.
     """
+    last = view(minute or span)
     found = chain(
         _of_process(span, unready),
         _of_dependencies(span.now, dependencies),
-        _of_calls(page),
-        _of_cloud(span, page),
+        _of_calls(page, last),
+        _of_cloud(span, page, minute or span, last),
         _of_creates(span.now),
         _of_records(span.now),
         _of_budgets(span.now),
@@ -84,33 +96,45 @@ def _of_dependencies(now: Snapshot, dependencies: Mapping[str, Dependency]) -> I
     runbooks = {"records": "store-lost" if is_lost else "records-failing", "cloud": "upstream-failing"}
     for name, each in dependencies.items():
         if each.problem:
-            yield Problem(f"{name} failing: {each.problem}", runbooks.get(name, ""))
+            is_refused = any(outcome in each.problem for outcome in REFUSALS)
+            runbook = "credentials-refused" if is_refused else runbooks.get(name, "")
+            yield Problem(f"{name} failing: {each.problem}", runbook)
 
 
-def _of_calls(page: View) -> Iterator[Problem]:
+def _of_calls(page: View, last: View) -> Iterator[Problem]:
+    well = {method.name for method in last.methods if not method.failed}
     for method in page.methods:
         if method.share is not None and method.share > FAILING:
             text = f"{method.failed:,} of {method.calls:,} calls of {method.name} failed"
-            yield Problem(text, "error-budget-burns-fast")
+            yield _unless_over(text, "error-budget-burns-fast", is_over=method.name in well)
 
 
-def _of_cloud(span: Interval, page: View) -> Iterator[Problem]:
+def _of_cloud(span: Interval, page: View, minute: Interval, last: View) -> Iterator[Problem]:
+    well = {host.bucket for host in last.hosts if host.failed == 0}
     for host in page.hosts:
         if host.breaker is not State.CLOSED:
             yield Problem(f"the circuit breaker of {host.bucket} is {host.breaker.word}", "breaker-open")
-        if host.failed is not None and host.failed > HOST_FAILING and host.attempts > HOST_CALLS:
+        is_many = host.failed is not None and host.failed > HOST_FAILING and host.attempts > HOST_CALLS
+        if is_many and host.worst not in REFUSALS:
             text = f"{host.failed:.0%} of the requests to the cloud for {host.bucket} failed"
-            yield Problem(text, "upstream-failing")
-    refused = span.increase("docpreview_upstream_requests_total", "outcome")
-    for outcome in _REFUSALS:
+            yield _unless_over(text, "upstream-failing", is_over=host.bucket in well)
+    requests = "docpreview_upstream_requests_total"
+    refused, lately = span.increase(requests, "outcome"), minute.increase(requests, "outcome")
+    for outcome in REFUSALS:
         if refused.get(outcome):
-            yield Problem(f"the cloud rejects the gateway's signature or key: {outcome}", "credentials-refused")
+            text = f"the cloud rejects the gateway's signature or key: {outcome}"
+            yield _unless_over(text, "credentials-refused", is_over=not lately.get(outcome) and bool(lately.get("OK")))
+
+
+def _unless_over(text: str, runbook: str, *, is_over: bool) -> Problem:
+    return Problem(text + OVER, runbook, is_failing=False) if is_over else Problem(text, runbook)
 
 
 def _of_creates(now: Snapshot) -> Iterator[Problem]:
     oldest = now.value("docpreview_ledger_oldest_unreconciled_seconds")
     last = now.value("docpreview_ledger_reconciled_timestamp_seconds")
-    is_late = bool(last) and now.at - last > ROUND_SECONDS
+    # Rounds wait for the store: without it they are not what is wrong.
+    is_late = bool(last) and now.at - last > ROUND_SECONDS and not now.value("docpreview_store_failing")
     if oldest > UNRECONCILED_SECONDS or is_late:
         text = (
             "records of creates have not been looked at for minutes" if is_late else "a create has an unknown outcome"
@@ -140,10 +164,14 @@ def _of_budgets(now: Snapshot) -> Iterator[Problem]:
 
 
 def _of_limits(span: Interval) -> Iterator[Problem]:
-    if span.increase("docpreview_limit_decisions_total", "outcome").get("degraded"):
-        yield Problem(
-            "each process counts limits alone, because Redis does not answer", "limiter-degraded", is_failing=False
+    made = span.increase("docpreview_limit_decisions_total", "outcome")
+    alone, of_all = made.get("degraded", 0.0), sum(made.values())
+    if alone > DEGRADED * of_all:
+        text = (
+            f"{alone:,.0f} of {of_all:,.0f} limit decisions were made by each process alone:"
+            " Redis answered too late, not at all, or refused"
         )
+        yield Problem(text, "limiter-degraded", is_failing=False)
 
 
 def _of_files(span: Interval, page: View) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ Every figure comes from a metric, so the page works alike for one process and fo
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,13 @@ OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
 BY_DESIGN = ("SHUTTING_DOWN", "WATCH_LIMIT_REACHED")
 """Reasons with which streams end without a failure."""
 
+REFUSALS = ("UPSTREAM_CREDENTIALS", "UPSTREAM_ACCESS_DENIED", "CLOCK_SKEW")
+"""Outcomes of requests whose signature or key the cloud rejects."""
+
+_REQUESTS = "docpreview_upstream_requests_total"
+_JOB_API = frozenset({"create", "get", "list_jobs", "list_queues"})
+"""Operations of the job API; all others are the object store's, whose host has a limiter of its own."""
+
 _FAILURES = frozenset(
     {
         "UPSTREAM_INTERNAL",
@@ -30,6 +38,7 @@ _FAILURES = frozenset(
         "UPSTREAM_BAD_RESPONSE",
         "CREATE_OUTCOME_UNKNOWN",
         "DEADLINE_EXCEEDED",
+        *REFUSALS,
     }
 )
 _MOST_CALLERS = 20
@@ -37,7 +46,10 @@ _MOST_CALLERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The host limiter of a bucket. `failed` is a share of the recent attempts, None when there were none."""
+    """The limiter of a bucket's host. `failed` is a share of the recent attempts, None when there were none.
+
+    `bucket` is the bucket's name for the job API, and the host's for the object store.
+    """
 
     bucket: str
     breaker: State
@@ -167,7 +179,7 @@ def _known(now: Snapshot, name: str) -> int | None:
 def _hosts(span: Interval) -> list[Host]:
     now, found = span.now, []
     for bucket, breaker in sorted(now.by("docpreview_upstream_breaker_state", "bucket").items()):
-        outcomes = span.increase("docpreview_upstream_requests_total", "outcome", bucket=bucket)
+        outcomes = _outcomes(span, bucket)
         attempts = sum(outcomes.values())
         failures = {reason: count for reason, count in outcomes.items() if reason != "OK" and count}
         found.append(
@@ -182,6 +194,17 @@ def _hosts(span: Interval) -> list[Host]:
                 max(failures, key=lambda reason: failures[reason], default=""),
             )
         )
+    return found
+
+
+def _outcomes(span: Interval, host: str) -> dict[str, float]:
+    """New requests by outcome, of the job API for a bucket's name, of the object store for its host."""
+    bucket, _, is_store = host.partition(".")
+    found: dict[str, float] = defaultdict(float)
+    for operation in span.now.by(_REQUESTS, "operation", bucket=bucket):
+        if (operation not in _JOB_API) == bool(is_store):
+            for outcome, count in span.increase(_REQUESTS, "outcome", bucket=bucket, operation=operation).items():
+                found[outcome] += count
     return found
 
 

@@ -16,7 +16,7 @@ from docpreview_gateway.telemetry.operator_view import view
 from docpreview_gateway.telemetry.readiness import Dependency
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "helm" / "docpreview-gateway" / "rules" / "alerts.yaml"
@@ -36,10 +36,12 @@ def of(
     *samples: tuple[str, dict[str, str], float],
     unready: str | None = None,
     dependencies: Mapping[str, Dependency] | None = None,
+    minute_ago: Sequence[tuple[str, dict[str, str], float]] = (),
 ) -> list[Problem]:
-    """The problems of a gateway with these samples, five minutes after its start."""
-    span = Interval(Snapshot(NOW - 300, {}), snapshot(NOW, samples))
-    return problems(span, view(span), unready, dependencies or {})
+    """The problems of a gateway with these samples, five minutes after its start; `minute_ago` it had those."""
+    now = snapshot(NOW, samples)
+    span, minute = Interval(Snapshot(NOW - 300, {}), now), Interval(snapshot(NOW - 60, minute_ago), now)
+    return problems(span, view(span), unready, dependencies or {}, minute=minute)
 
 
 def handled(code: str, count: float, method: str = "GetPreviewJob") -> tuple[str, dict[str, str], float]:
@@ -47,7 +49,11 @@ def handled(code: str, count: float, method: str = "GetPreviewJob") -> tuple[str
 
 
 def attempts(outcome: str, count: float) -> tuple[str, dict[str, str], float]:
-    return "docpreview_upstream_requests_total", {"bucket": BUCKET, "outcome": outcome}, count
+    return "docpreview_upstream_requests_total", {"bucket": BUCKET, "operation": "get", "outcome": outcome}, count
+
+
+def decisions(outcome: str, count: float) -> tuple[str, dict[str, str], float]:
+    return "docpreview_limit_decisions_total", {"caller": "shop", "outcome": outcome}, count
 
 
 BREAKER = "docpreview_upstream_breaker_state"
@@ -86,7 +92,11 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         "reconciliation-stuck",
         True,
         [("docpreview_ledger_reconciled_timestamp_seconds", {}, NOW - 121)],
-        [("docpreview_ledger_reconciled_timestamp_seconds", {}, 0)],
+        [
+            # The rounds wait for the store, which is what is wrong.
+            ("docpreview_ledger_reconciled_timestamp_seconds", {}, NOW - 500),
+            ("docpreview_store_failing", {}, 1),
+        ],
     ),
     (
         "workers-restarting",
@@ -131,8 +141,8 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
     (
         "limiter-degraded",
         False,
-        [("docpreview_limit_decisions_total", {"caller": "shop", "outcome": "degraded"}, 1)],
-        [("docpreview_limit_decisions_total", {"caller": "shop", "outcome": "refused"}, 1)],
+        [decisions("degraded", 6), decisions("allowed", 94)],
+        [decisions("degraded", 5), decisions("refused", 95)],
     ),
     (
         "certificate-expiring",
@@ -188,6 +198,51 @@ def test_what_readyz_says_is_a_problem() -> None:
     ]
     (lost,) = of(("docpreview_store_lost", {}, 1), dependencies={"records": Dependency("lost")})
     assert lost.runbook == "store-lost"
+
+
+def test_a_key_that_the_cloud_refuses_leads_to_its_runbook_wherever_it_is_told() -> None:
+    """In what `/readyz` says of the cloud, and in the share of failed requests, which have a line of their own."""
+    why = "no bucket can be used; docs: it refuses the gateway's key or signature (UPSTREAM_CREDENTIALS)"
+    found = of(
+        (BREAKER, {"bucket": BUCKET}, 0),
+        attempts("UPSTREAM_CREDENTIALS", 100),
+        dependencies={"cloud": Dependency(why)},
+    )
+    assert [problem.runbook for problem in found] == ["credentials-refused"] * 2
+    assert of(dependencies={"cloud": Dependency("no connection")})[0].runbook == "upstream-failing"
+
+
+CURED = [
+    ([handled("OK", 98), handled("Internal", 2)], handled("OK", 99), handled("Internal", 3)),
+    (
+        [(BREAKER, {"bucket": BUCKET}, 0), attempts("OK", 70), attempts("UPSTREAM_TIMEOUT", 30)],
+        attempts("OK", 71),
+        attempts("UPSTREAM_TIMEOUT", 31),
+    ),
+    ([attempts("OK", 1), attempts("UPSTREAM_CREDENTIALS", 1)], attempts("OK", 2), attempts("UPSTREAM_CREDENTIALS", 2)),
+]
+"""What there was a minute ago, and then a success or a failure more."""
+
+
+@pytest.mark.parametrize(("before", "success", "failure"), CURED)
+def test_what_has_succeeded_for_a_minute_is_told_as_over_and_is_no_failure(
+    before: list[tuple[str, dict[str, str], float]],
+    success: tuple[str, dict[str, str], float],
+    failure: tuple[str, dict[str, str], float],
+) -> None:
+    """The engineer sees that the cure worked; without any calls since, nobody knows."""
+    (cured,) = of(*_with(before, success), minute_ago=before)
+    assert (cured.text.endswith("; none in the last minute"), cured.is_failing) == (True, False)
+    for now in (_with(before, failure), before):
+        (failing,) = of(*now, minute_ago=before)
+        assert failing.is_failing
+        assert "last minute" not in failing.text
+
+
+def _with(
+    before: list[tuple[str, dict[str, str], float]], new: tuple[str, dict[str, str], float]
+) -> list[tuple[str, dict[str, str], float]]:
+    return [each for each in before if each[:2] != new[:2]] + [new]
 
 
 def test_a_method_of_few_calls_that_all_fail_is_not_hidden_by_one_of_many() -> None:

@@ -121,6 +121,25 @@ def test_refusals_are_no_failures_of_a_host_and_its_top_error_is_named() -> None
     assert page.hosts == [Host("docs-1250000000", State.HALF_OPEN, 3, 32, 2, 100, 0.1, "JOB_NOT_FOUND")]
 
 
+def test_the_object_stores_requests_are_those_of_its_host_and_refused_signatures_count_as_failed() -> None:
+    """They stood with the job API's, and the host had none."""
+    host = {"bucket": "docs-1250000000.cos.ap-guangzhou.myqcloud.com"}
+    name = "docpreview_upstream_requests_total"
+    samples = [
+        ("docpreview_upstream_breaker_state", BUCKET, 0.0),
+        ("docpreview_upstream_breaker_state", host, 0.0),
+        attempts("UPSTREAM_CREDENTIALS", 3),
+        attempts("OK", 1),
+        (name, {**BUCKET, "operation": "head_object", "outcome": "OK"}, 7.0),
+        (name, {**BUCKET, "operation": "head_object", "outcome": "OBJECT_NOT_FOUND"}, 1.0),
+    ]
+    page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
+    assert [(each.attempts, each.failed, each.worst) for each in page.hosts] == [
+        (4, 0.75, "UPSTREAM_CREDENTIALS"),
+        (8, 0.0, "OBJECT_NOT_FOUND"),
+    ]
+
+
 def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
     """The busiest first, each against its rate and its pages, where it has any."""
     samples = [

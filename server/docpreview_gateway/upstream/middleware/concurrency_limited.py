@@ -36,6 +36,9 @@ Result = TypeVar("Result")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 """Bounds of the wait, in seconds, that a rejected caller is given."""
 
+FAILURES_IN_A_ROW = 5
+"""Requests without an answer after which a host is taken for one that does not work."""
+
 log = structlog.get_logger("docpreview_gateway.upstream")
 
 
@@ -113,6 +116,8 @@ class HostLimiter:
         self._breaker = host_breaker(rules.breaker, jitter)
         self._state = self._breaker.state
         self._is_refused = False
+        self._failures = 0
+        """Since the last answer."""
         self._permits = permits = Permits(rules.bounds)
         telemetry.measure_host(name, lambda: HostLoad(permits.in_flight, permits.limit.value, permits.queued))
 
@@ -122,7 +127,10 @@ class HostLimiter:
         if self._is_refused:
             return "it refuses the gateway's key or signature (UPSTREAM_CREDENTIALS)"
         state = self._breaker.state
-        return "" if state is State.CLOSED else f"its circuit breaker is {state.name.lower().replace('_', '-')}"
+        if state is not State.CLOSED:
+            return f"its circuit breaker is {state.word}"
+        # Few callers do not open the breaker, and fail all the same.
+        return f"its last {self._failures} requests failed" if self._failures >= FAILURES_IN_A_ROW else ""
 
     async def enter(self, call: Call) -> Ticket:
         """Admit a call or raise."""
@@ -152,6 +160,7 @@ class HostLimiter:
     def answered(self, ticket: Ticket) -> None:
         """The host answered, with a result or with a refusal of its own."""
         self._is_refused = False
+        self._failures = 0
         self._permits.limit.succeeded(time.monotonic() - ticket.began, in_flight=self._permits.in_flight)
         self._leave(ticket, failed=False)
 
@@ -182,6 +191,7 @@ class HostLimiter:
 
     def _leave(self, ticket: Ticket, *, failed: bool | None) -> None:
         self._breaker.ended(ticket.admission, time.monotonic(), failed=failed)
+        self._failures += bool(failed)
         if self._record_state() and self._breaker.wait(time.monotonic()):
             self._permits.expire()
         if ticket.permit is not None:

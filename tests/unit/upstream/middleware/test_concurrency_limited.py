@@ -15,6 +15,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.middleware.concurrency_limited import (
+    FAILURES_IN_A_ROW,
     HostLimiterRules,
     HostLimiters,
     concurrency_limited,
@@ -248,6 +249,19 @@ class TestLimit:
             await asyncio.gather(task, return_exceptions=True)
         assert scene.load == (0, 2, 0)
         assert scene.telemetry.breaker_states == []
+
+
+async def test_a_host_that_fails_few_callers_again_and_again_is_told_until_it_answers() -> None:
+    """They are too few for the breaker; a refusal is an answer."""
+    scene = Scene(HostLimiterRules(BreakerRules(calls=20), BOUNDS))
+    for number in range(FAILURES_IN_A_ROW):
+        assert scene.limiters.problem(BUCKET.name) == "", number
+        scene.cloud.failures.append(SICK)
+        await scene.reason_of_next()
+    assert scene.limiters.problem(BUCKET.name) == f"its last {FAILURES_IN_A_ROW} requests failed"
+    scene.cloud.failures.append(UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "no"))
+    await scene.reason_of_next()
+    assert scene.limiters.problem(BUCKET.name) == ""
 
 
 class TestBreaker:
