@@ -13,11 +13,13 @@ import pytest
 import trustme
 from typer.testing import CliRunner
 
+from docpreview_emulator import Emulator
 from docpreview_gateway.__main__ import app
-from tests.integration.conftest import BUCKET, REGION
+from docpreview_gateway.wiring.gateway import Gateway
+from tests.integration.conftest import BUCKET, REGION, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 KEYS = {"secret_id": "an-id", "secret_key": "a-key"}
@@ -47,6 +49,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"bad-{name}" / name).write_bytes(b"junk")
     (folder / "folder-for-file" / "creates.db").mkdir(parents=True)
     return folder
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +209,17 @@ async def test_a_port_in_use_is_a_warning_because_it_may_be_the_gateway_itself(
     died, errors = await serve(path)
     assert (died, errors) == (1, [warning.replace("warning", "error", 1)])
     assert "the port is in use" in warning
+
+
+async def test_the_ports_of_the_gateway_itself_are_no_warning(tmp_path: Path, files: Path, emulator: Emulator) -> None:
+    """`check-config` says what `doctor` says, and not to end the gateway that serves with this configuration."""
+    async with Gateway(settings(emulator)) as gateway:
+        ports = {"listen": f"{HERE}:{gateway.port}", "admin_listen": f"{HERE}:{gateway.admin_port}"}
+        code, said = await asyncio.to_thread(check, written(tmp_path, files, ports))
+    assert (code, [line for line in said if "warning" in line or "end the program" in line]) == (0, [])
+    assert [
+        f"ok: {name}: {address} is in use, and a gateway answers on admin_listen" for name, address in ports.items()
+    ] == [line for line in said if "in use" in line]
 
 
 def test_a_configuration_for_another_machine_is_checked_without_what_this_one_lacks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,15 @@ def shared(emulator: Emulator, redis: RedisServer, tmp_path: Path, **more: Any) 
     key.write_text("k" * 40)
     state = SharedStateSettings.model_validate({"url": redis.url, "namespace": "docs", "ledger_timeout_seconds": 3})
     return settings(emulator, shared_state=state, ledger=LedgerSettings(key_file=key), state_dir=tmp_path, **more)
+
+
+def as_user(values: Settings, redis: RedisServer, rights: str) -> Settings:
+    """The settings with a user of the server who has these rights, and the keys and channels of the gateway."""
+    user = f"ACL SETUSER docs on >pw ~docpreview:* &docpreview:* {rights}"
+    assert redis.command(user) == b"+OK\r\n"
+    url = redis.url.replace("redis://", "redis://docs:pw@")
+    state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+    return values.model_copy(update={"shared_state": state})
 
 
 def results(found: list[Finding]) -> str:
@@ -125,6 +135,44 @@ async def test_a_redis_that_may_lose_records_is_a_finding_with_the_setting(
 ) -> None:
     assert redis.command("CONFIG", "SET", *config.split()) == b"+OK\r\n"
     assert words in problems(await store_findings(shared(emulator, redis, tmp_path)))
+
+
+async def test_a_redis_whose_default_user_lacks_rights_is_a_finding_with_the_command_that_mends_it(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    """Its next restart would leave out every record: it reads transactions back as that user."""
+    values = as_user(shared(emulator, redis, tmp_path), redis, "+@all")
+    assert redis.command("ACL SETUSER docs ~* &* +@all") == b"+OK\r\n"
+    with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as default:
+        # What shuts the user out would shut out the one who mends it.
+        default.sendall(b"AUTH docs pw\r\nACL SETUSER default off resetkeys -@all\r\n")
+        assert b"+OK" in default.recv(100)
+        found = problems(await store_findings(values))
+        assert "a restart loses records; ACL SETUSER default ~* &* +@all" in found
+        default.sendall(b"ACL SETUSER default ~* &* +@all\r\n")
+        assert b"+OK" in default.recv(100)
+        assert [each for each in await store_findings(values) if each.level != "ok"] == []
+
+
+@pytest.mark.parametrize(
+    ("rights", "unknown"),
+    [
+        ("-acl", "the rights of its user default"),
+        ("-config", "appendfsync"),
+        ("-info", "appendonly"),
+        ("-@admin -@dangerous +info +config|get", "the rights of its user default"),
+    ],
+)
+async def test_what_a_user_may_not_ask_the_server_is_a_warning_with_the_rights_to_give(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, rights: str, unknown: str
+) -> None:
+    values = as_user(shared(emulator, redis, tmp_path), redis, f"+@all {rights}")
+    warned = [each for each in await store_findings(values) if each.level == "warning"]
+    assert len(warned) == 1
+    assert warned[0].result.endswith(f"the server does not say {unknown}")
+    assert "+info +config|get +acl|dryrun" in warned[0].remedy
+    assert redis.command("ACL SETUSER docs +info +config|get +acl|dryrun") == b"+OK\r\n"
+    assert "warning" not in {each.level for each in await store_findings(values)}
 
 
 async def test_a_redis_that_takes_no_writes_is_a_finding(

@@ -96,6 +96,21 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     assert not tokens.parse_hash(second.split()[1]).matches(found[1])
 
 
+def test_token_new_writes_the_token_to_a_file_of_its_owner_and_prints_the_hash_alone(tmp_path: Path) -> None:
+    """As the client reads it: one line. A file that is there stays, since callers may read it."""
+    path = tmp_path / "report.token"
+    code, hashed = run("token", "new", "--out", str(path))
+    split = tokens.split((written := path.read_text()).strip())
+    assert (code, oct(path.stat().st_mode & 0o777)) == (0, "0o600")
+    assert split is not None
+    assert tokens.parse_hash(hashed.strip()).matches(split[1])
+    code, said = run("token", "new", "--out", str(path))
+    assert (code, path.read_text()) == (1, written)
+    assert "is there already" in said
+    code, said = run("token", "new", "--out", str(tmp_path / "none" / "report.token"))
+    assert (code, said.endswith("report.token: No such file or directory\n")) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("caller", "method", "more", "allowed", "message"),
     [

@@ -10,10 +10,8 @@ from cryptography import x509
 
 from docpreview_gateway.doctor.check_commands import file_problems
 from docpreview_gateway.doctor.diagnosis import Finding, of_expiry
-from docpreview_gateway.doctor.health_probe import is_gateway
-from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.doctor.port_checks import ports
 from docpreview_gateway.storage.key_file import OWN_NAME
-from docpreview_gateway.wiring.listening import address_problem
 from docpreview_gateway.wiring.preflight import machine_problems
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.diagnosis import Check
     from docpreview_gateway.settings.loading import Settings
-
-PROBE_SECONDS = 2.0
-"""Time limit of a look whether the port of this configuration is in use by a gateway."""
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -112,15 +107,8 @@ def _read(path: Path | None) -> list[x509.Certificate]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     """Whether the gateway can listen; a port that it has itself is as it should be."""
-    host, port = host_port(settings.admin_listen)
-    runs: bool | None = None
-    for name, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
-        found = address_problem(name, address)
-        if found is not None and found.in_use and runs is None:
-            runs = is_gateway(host, port, seconds=PROBE_SECONDS)
-        if found is None:
-            yield Finding("ports", name, f"{address} is free")
-        elif found.in_use and runs:
-            yield Finding("ports", name, f"{address} is in use, and a gateway answers on admin_listen")
+    for port in ports(settings):
+        if port.problem:
+            yield _of_problem("ports", port.problem.replace(f"{port.setting} ", f"{port.setting}: ", 1))
         else:
-            yield _of_problem("ports", found.text.replace(f"{name} {address}", f"{name}: {address}", 1))
+            yield Finding("ports", port.setting, port.result)

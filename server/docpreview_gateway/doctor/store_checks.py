@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.redis_probe import RedisProbe
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.storage.redis_health import RedisHealth
 
 _KEY = "correct the file, or let the gateway's user read it"
 _WRITE = (
     "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
     "begin with docpreview:"
+)
+_ASK = (
+    "let the gateway's user ask: ACL SETUSER <user> +info +config|get +acl|dryrun; where that is not possible, see "
+    "`State that replicas share` in docs/configuration.md"
 )
 _SAFE = "see `State that replicas share` in docs/configuration.md"
 
@@ -79,5 +84,22 @@ async def _server(place: str, server: RedisProbe) -> list[Finding]:
         health = await server.health()
     except StoreError as error:
         return [*found, Finding("store", place, f"does not tell its settings: {error}", records.REACH)]
-    wrong = [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
-    return [*found, *(wrong or [Finding("store", place, "neither evicts keys nor forgets them when it restarts")])]
+    found += [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
+    if unknown := _unknown(health):
+        what = f"it is not known whether a restart loses records: the server does not say {', '.join(unknown)}"
+        found.append(Finding("store", place, what, _ASK, is_warning=True))
+    elif not warnings(health):
+        found.append(Finding("store", place, "neither evicts keys nor forgets them when it restarts"))
+    return found
+
+
+def _unknown(health: RedisHealth) -> list[str]:
+    """What of a restart the server does not say."""
+    if health.appendonly is False:
+        return []
+    said = {
+        "appendonly": health.appendonly,
+        "appendfsync": health.appendfsync,
+        "the rights of its user default": health.replays,
+    }
+    return [what for what, answer in said.items() if answer is None]
