@@ -142,7 +142,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     another replica: repeating the request is safe and gets its job.
     """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
-    """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+    """UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+    nothing.
+    """
     ERROR_REASON_UPSTREAM_BREAKER_OPEN: _ErrorReason.ValueType  # 39
     """UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
     when to try again. Nothing was sent, so creates can be repeated safely.
@@ -171,7 +173,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """
     ERROR_REASON_LIMITER_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-    sent.
+    sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 46
     """UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
@@ -306,7 +308,9 @@ ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
 another replica: repeating the request is safe and gets its job.
 """
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
-"""UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+"""UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+nothing.
+"""
 ERROR_REASON_UPSTREAM_BREAKER_OPEN: ErrorReason.ValueType  # 39
 """UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
 when to try again. Nothing was sent, so creates can be repeated safely.
@@ -335,7 +339,7 @@ was sent. UsageService.GetUsage tells what is left.
 """
 ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason.ValueType  # 45
 """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-sent.
+sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 46
 """UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an

@@ -116,6 +116,7 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         [("docpreview_store_health", {"check": "maxmemory_policy"}, 1)],
         [("docpreview_store_health", {"check": "appendonly"}, 1)],
     ),
+    ("store-may-evict", False, [("docpreview_store_health", {"check": "default_user"}, 1)], []),
     (
         "list-lag",
         False,

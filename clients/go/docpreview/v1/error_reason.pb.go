@@ -168,7 +168,8 @@ const (
 	// UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
 	// another replica: repeating the request is safe and gets its job.
 	ErrorReason_ERROR_REASON_CREATE_IN_PROGRESS ErrorReason = 37
-	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
+	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+	// nothing.
 	ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE ErrorReason = 38
 	// UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
 	// when to try again. Nothing was sent, so creates can be repeated safely.
@@ -191,7 +192,7 @@ const (
 	// was sent. UsageService.GetUsage tells what is left.
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_EXHAUSTED ErrorReason = 44
 	// UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-	// sent.
+	// sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
 	ErrorReason_ERROR_REASON_LIMITER_UNAVAILABLE ErrorReason = 45
 	// UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
 	// `authorization: Bearer` token that is valid now and that the policy knows. Which of these was wrong is in the

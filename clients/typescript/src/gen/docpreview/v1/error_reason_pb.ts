@@ -336,7 +336,8 @@ export enum ErrorReason {
   CREATE_IN_PROGRESS = 37,
 
   /**
-   * UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
+   * UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+   * nothing.
    *
    * @generated from enum value: ERROR_REASON_LEDGER_UNAVAILABLE = 38;
    */
@@ -394,7 +395,7 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-   * sent.
+   * sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
    *
    * @generated from enum value: ERROR_REASON_LIMITER_UNAVAILABLE = 45;
    */
