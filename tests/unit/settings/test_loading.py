@@ -292,6 +292,48 @@ class TestMistakes:
         assert any(line.startswith(f"{name}: unknown setting") for line in found)
         assert CANARY not in str(found)
 
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("ADMIN_HOSTS", f"{CANARY}.example.com", 'must be a list in JSON, such as ["gateway.example.com"]'),
+            ("ADMIN_HOSTS", "", 'must be a list in JSON, such as ["gateway.example.com"]'),
+            ("BUCKETS", f"[{{name: {CANARY}}}]", 'must be a list in JSON, such as [{"name": "documents-1250000000", '),
+            ("BUCKETS", "[" * 20_000, 'must be a list in JSON, such as [{"name": '),
+            ("BUCKETS", "9" * 5000, 'must be a list in JSON, such as [{"name": '),
+            ("EDGE__ORIGINS", f"https://{CANARY}", 'must be a list in JSON, such as ["https://app.example.com"]'),
+            ("EDGE", f"https://{CANARY}", "must be a map in JSON, such as {"),
+            (
+                "CREDENTIALS__MAIN",
+                CANARY,
+                'must be a map in JSON, such as {"secret_id": "AKID...", "secret_key": "..."}',
+            ),
+            (
+                "LIMITS__ANONYMOUS__METHOD_RATES",
+                "{CreatePreviewJob: 5}",
+                'must be a map in JSON, such as {"CreatePreviewJob": {"per_second": 5}}',
+            ),
+            ("LIMITS__ACCOUNT", "5", 'must be a map in JSON, such as {"per_second": 100}'),
+        ],
+    )
+    def test_a_variable_of_a_list_or_map_that_is_not_json_is_named_with_what_to_write(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    ) -> None:
+        """Beside other mistakes of variables and of the file, and without its value."""
+        monkeypatch.setenv(f"DOCPREVIEW_{name}", value)
+        monkeypatch.setenv("DOCPREVIEW_LISEN", "x")
+        unknown, found, broken = problems(file(folder, MINIMAL + "listen: [\n"))
+        assert unknown.startswith("DOCPREVIEW_LISEN: unknown setting")
+        assert found.startswith(f"DOCPREVIEW_{name}: {said}")
+        assert broken.startswith("line 7, column 1: not YAML")
+        assert CANARY not in found
+
+    def test_a_variable_of_a_section_that_may_be_a_word_may_be_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`auth` only."""
+        monkeypatch.setenv("DOCPREVIEW_AUTH", "insecure")
+        assert load(file(folder, MINIMAL)).auth == "insecure"
+
     def test_variables_of_the_clients_and_of_the_emulator_are_theirs(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -368,7 +410,7 @@ class TestFiles:
         (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
         assert found.startswith("line 3, column ")
 
-    @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n"])
+    @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n", "on: 1\n"])
     def test_a_file_that_is_not_a_map_is_rejected(self, folder: Path, text: str) -> None:
         """Lists, strings and numbers."""
         assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
@@ -399,6 +441,7 @@ class TestFiles:
             ("ledgr: {}\n", "ledgr: unknown setting; did you mean `ledger`?"),
             ("ledger: {keyfile: x}\n", "ledger.keyfile: unknown setting; did you mean `key_file`?"),
             ("zzz: 1\n", "zzz: unknown setting"),
+            ("ledger: {5: x}\n", "ledger: is no name of a setting; a name is a text"),
         ],
     )
     def test_a_mistake_is_told_in_words_of_yaml_with_the_nearest_key(
