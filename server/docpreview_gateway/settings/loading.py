@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from docpreview_gateway.model import strict_yaml
@@ -19,6 +19,7 @@ from docpreview_gateway.settings.access import AuthSettings, PolicySettings, Tls
 from docpreview_gateway.settings.addresses import port_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
 from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, malformed_variables, unknown_variables
+from docpreview_gateway.settings.limits import usable_path
 from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
@@ -118,7 +119,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     tls: TlsSettings = TlsSettings()
     edge: EdgeSettings = EdgeSettings()
-    state_dir: Path = Field(
+    state_dir: Annotated[Path, AfterValidator(usable_path)] = Field(
         Path("docpreview-state"),
         description="writable directory for state that outlives the process: records of creates and of callers' pages "
         "(SQLite), and the secret for them unless `ledger.key_file` names one",

@@ -390,6 +390,20 @@ class TestMistakes:
         """Ranges, formats and references."""
         assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
 
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("state_dir", "state_dir: /NAME\n"),
+            ("tls.key", "tls: {certificate: x, key: /tmp/NAME}\n"),
+            ("credentials.other.file", "  other: {file: NAME}\n"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["x" * 256, "ü" * 128, "x/" * 2100])
+    def test_a_path_that_no_system_takes_is_rejected(self, folder: Path, path: str, text: str, name: str) -> None:
+        """So no command meets it later."""
+        (problem,) = problems(file(folder, MINIMAL + text.replace("NAME", name)))
+        assert problem == f"{path}: is too long: a path has fewer than 4096 bytes, and a name in it 255 at most"
+
     def test_a_key_that_is_there_twice_is_rejected_with_its_line(self, folder: Path) -> None:
         """All but the last would be ignored."""
         text = MINIMAL + "reflection: true\nreflection: false\n"
