@@ -39,11 +39,17 @@ class CloudCheck:
         self._host_problem = host_problem
         self._turn = 0
         self._why = ""
+        self._was_asked = False
 
     @property
     def problem(self) -> str:
         """Why no create can succeed, as of the last round; empty: one can, or nobody has asked the cloud yet."""
         return "" if self._works() else self._why
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a bucket is known to work, or the cloud was asked."""
+        return self._was_asked or self._works()
 
     async def round(self) -> None:
         """If no bucket works, ask one of them, the next one in the next round. One short list is asked for."""
@@ -61,7 +67,7 @@ class CloudCheck:
             self._became("")
 
     def _became(self, why: str) -> None:
-        before, self._why = self._why, why
+        before, self._why, self._was_asked = self._why, why, True
         if why and not before:
             log.error("no create can succeed, because no bucket of the cloud can be used", why=why)
         elif before and not why:

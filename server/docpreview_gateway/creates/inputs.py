@@ -89,6 +89,8 @@ class CheckedCreates:
                 return refused
             log.info("a document could not be looked at", bucket=bucket.name, error=str(error))
             return None
+        finally:
+            call.response.upstream_request_id = look.response.upstream_request_id
         return _refused_excerpt(suffix, excerpt, has_password=bool(request.options.password))
 
     async def _excerpt(self, bucket: Bucket, key: str, suffix: str, look: Call) -> Excerpt:

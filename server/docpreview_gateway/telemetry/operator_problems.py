@@ -156,9 +156,9 @@ def _of_records(now: Snapshot) -> Iterator[Problem]:
 
 
 def _of_budgets(now: Snapshot) -> Iterator[Problem]:
-    for caller in now.by("docpreview_pages_left", "caller"):
+    for caller in now.by("docpreview_pages_used", "caller"):
         for period, (used, budget) in pages(now, caller).items():
-            if budget and used > BUDGET_USED * budget:
+            if used > BUDGET_USED * budget:
                 text = f"{caller} has used {used:,} of {budget:,} pages of the {period}"
                 yield Problem(text, "budget-nearly-used", is_failing=False)
 

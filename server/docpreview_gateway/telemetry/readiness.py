@@ -17,6 +17,8 @@ class Dependency(NamedTuple):
     problem: str = ""
     blocks: bool = True
     """Whether creates with `request_id` cannot succeed because of the problem; else only some of them fail."""
+    is_known: bool = True
+    """Whether anything is known of it: in the first seconds of a process nobody may have asked the cloud."""
 
 
 class Readiness(NamedTuple):
@@ -28,7 +30,7 @@ class Readiness(NamedTuple):
 
 def not_known() -> dict[str, Dependency]:
     """What is said before anything is known: nothing is wrong."""
-    return {"cloud": Dependency(), "records": Dependency()}
+    return {"cloud": Dependency(is_known=False), "records": Dependency(is_known=False)}
 
 
 def why_unready(
@@ -61,6 +63,7 @@ def readiness(
         return Readiness(status, f"{why or 'ready'}\n")
     lines = [reason or ("ready" if why is None else "not ready")]
     for name, each in sorted(dependencies.items()):
-        said = f"{name} failing: {each.problem}" if each.problem else f"{name} ok"
+        said = f"{name} ok" if each.is_known else f"{name} not known yet"
+        said = f"{name} failing: {each.problem}" if each.problem else said
         lines.append(f"{said} (excluded)" if name in exclude else said)
     return Readiness(status, "\n".join(lines) + "\n")

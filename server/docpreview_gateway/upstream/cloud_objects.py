@@ -6,6 +6,7 @@ A bucket's object host has a limiter of its own, apart from the job API's: eithe
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ _REFUSED = {
     404: reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
 }
 """Replies to HEAD have no body and no error code: a missing right and a hidden object are the same 403."""
+
+_OF_OUR_KEY = {reasons.ERROR_REASON_UPSTREAM_CREDENTIALS, reasons.ERROR_REASON_CLOCK_SKEW}
 
 
 class CloudObjects:
@@ -111,6 +114,7 @@ class CloudObjects:
         return await self._host_limiters.through(bucket.object_host, call, attempt)
 
     async def _attempt(self, name: str, bucket: Bucket, unsigned: HttpRequest, call: Call) -> HttpReply:
+        call.response.upstream_request_id = ""
         with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
@@ -118,6 +122,9 @@ class CloudObjects:
             except TimeoutError:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
+            except UpstreamError as error:
+                call.response.upstream_request_id = error.facts.request_id
+                raise
         call.response.upstream_request_id = refusals.request_id_of(reply)
         return reply
 
@@ -128,11 +135,24 @@ class CloudObjects:
             # Signed by a wrong clock, and refused for it as far as one can see: a reply to HEAD does not say why.
             reply = await self._once(bucket, unsigned)
         if unsigned.method == "HEAD" and reply.status in _REFUSED:
+            if reply.status == _FORBIDDEN and (why := await self._refusal_of_key(bucket, unsigned)) is not None:
+                raise why
             facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
             raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)
         if not refusals.accepted(reply):
             raise refusals.read(reply)
         return reply
+
+    async def _refusal_of_key(self, bucket: Bucket, head: HttpRequest) -> UpstreamError | None:
+        """The refusal, if the store refuses our key or signature: asked for by a read of the object's first byte.
+
+        Else the document would be blamed for it, to a caller who can do nothing about our keys.
+        """
+        reply = await self._once(bucket, replace(head, method="GET", headers={"range": "bytes=0-0"}))
+        if refusals.accepted(reply):
+            return None
+        error = refusals.read(reply)
+        return error if error.reason in _OF_OUR_KEY else None
 
     async def _once(self, bucket: Bucket, unsigned: HttpRequest) -> HttpReply:
         """The store's reply to a request signed now. It sets the host's clock."""

@@ -148,7 +148,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
 def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
     """Without one of these no create with `request_id` succeeds; of damaged records only their own fail."""
     records = Dependency(store.problem) if store.problem else Dependency(store.damage, blocks=False)
-    return {"cloud": Dependency(cloud.problem), "records": records}
+    return {"cloud": Dependency(cloud.problem, is_known=cloud.is_known), "records": records}
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ class Gateway:
         # Every file is read before the store is touched: with an invalid one there is nothing to connect for.
         credentials, times = access.cloud_credentials(), CloudTimes(clock)
         authentication, tls = access.authenticator(), access.server_credentials()
+        self._observed.limits.measure_callers(access.callers)
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
             cloud_parts(self._settings, credentials, times, rates=self._counting, observed=self._observed)

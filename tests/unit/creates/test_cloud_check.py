@@ -61,6 +61,13 @@ async def test_a_cloud_that_nobody_has_asked_yet_is_no_problem_before_it_has_bee
     assert (scene.check.problem, scene.history.asked) == ("", [ONE.name])
 
 
+async def test_of_a_cloud_that_nobody_has_asked_yet_nothing_is_known(scene: Scene) -> None:
+    """`ok` would be said of one that is not there, in the first seconds of each process."""
+    assert not scene.check.is_known
+    await scene.check.round()
+    assert scene.check.is_known
+
+
 async def test_a_cloud_that_was_never_heard_is_a_problem_until_it_answers(scene: Scene) -> None:
     """One bucket is asked in each round, in turns."""
     scene.history.down = {ONE.name, OTHER.name}

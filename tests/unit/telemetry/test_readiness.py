@@ -14,6 +14,11 @@ def test_a_process_is_ready_when_all_its_dependencies_are_well() -> None:
     assert readiness(None, WELL, verbose=True) == Readiness(200, "ready\ncloud ok\nrecords ok\n")
 
 
+def test_a_dependency_that_nobody_has_asked_yet_is_not_told_to_be_well() -> None:
+    found = {"cloud": Dependency(is_known=False), "records": Dependency()}
+    assert readiness(None, found, verbose=True) == Readiness(200, "ready\ncloud not known yet\nrecords ok\n")
+
+
 def test_a_failing_dependency_makes_the_process_unready_and_is_named() -> None:
     assert readiness(None, FULL) == Readiness(503, "records failing: creates.db: disk is full\n")
     expected = "not ready\ncloud ok\nrecords failing: creates.db: disk is full\n"

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 
 
-def reply(*, status: int = 200, headers: dict[str, str] | None = None) -> HttpReply:
+def reply(*, status: int = 200, headers: dict[str, str] | None = None, body: bytes = b"") -> HttpReply:
     """A reply of the object store, which names itself in a header."""
-    return stranger(status=status, headers={"server": "tencent-cos", **(headers or {})})
+    return stranger(body, status=status, headers={"server": "tencent-cos", **(headers or {})})
 
 
 class Scene:
@@ -213,6 +213,23 @@ async def test_a_completion_that_fails_has_the_code_of_the_cloud(answer: HttpRep
     assert caught.value.facts.code == "InvalidPart"
 
 
+@pytest.mark.parametrize(
+    ("answer", "request_id"),
+    [
+        (reply(status=404, headers={"x-cos-request-id": "cos-2"}), "cos-2"),
+        (TransportError("slow", sent=True, timed_out=True), ""),
+    ],
+)
+async def test_a_call_has_the_stores_id_of_the_request_that_failed(answer: Turn, request_id: str) -> None:
+    """None without a reply, and not that of the request before."""
+    scene, made = Scene(reply(headers={"x-cos-request-id": "cos-1", "etag": "e"}), answer), a_call()
+    await scene.tags.tag(BUCKET, "k", made)
+    assert made.response.upstream_request_id == "cos-1"
+    with pytest.raises(UpstreamError):
+        await scene.tags.tag(BUCKET, "k", made)
+    assert made.response.upstream_request_id == request_id
+
+
 @pytest.mark.parametrize("body", ["", "<html/>", "<CompleteMultipartUploadResult>"])
 async def test_a_reply_that_is_not_the_clouds_form_is_no_completion(body: str) -> None:
     """Nor a begin."""
@@ -239,14 +256,34 @@ async def test_a_request_that_was_signed_by_a_wrong_clock_is_sent_once_more_by_t
 
 
 async def test_a_refusal_by_a_right_clock_is_not_repeated() -> None:
-    """Nor a second one."""
+    """Nor a second one. Only its reason is asked for, by a read of one byte, whose refusal has a body."""
     scene = Scene(reply(status=403, headers={"date": DATE}))
     assert await scene.refused() == r.ERROR_REASON_INPUT_OBJECT_UNREADABLE
-    assert len(scene.transport.requests) == 1
+    assert [(each.method, each.headers.get("range")) for each in scene.transport.requests] == [
+        ("HEAD", None),
+        ("GET", "bytes=0-0"),
+    ]
     scene = Scene(reply(status=403, headers={"date": DATE}))
     scene.clock.time += 90_000
     assert await scene.refused() == r.ERROR_REASON_INPUT_OBJECT_UNREADABLE
-    assert len(scene.transport.requests) == 2
+    assert [each.method for each in scene.transport.requests] == ["HEAD", "HEAD", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("SignatureDoesNotMatch", r.ERROR_REASON_UPSTREAM_CREDENTIALS),
+        ("InvalidAccessKeyId", r.ERROR_REASON_UPSTREAM_CREDENTIALS),
+        ("AccessDenied", r.ERROR_REASON_INPUT_OBJECT_UNREADABLE),
+    ],
+)
+async def test_a_document_is_not_blamed_for_a_key_that_the_store_refuses(
+    code: str, reason: ErrorReason.ValueType
+) -> None:
+    """The reply to HEAD is the same in each case."""
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    scene = Scene(reply(status=403, headers={"date": DATE}), reply(status=403, headers={"date": DATE}, body=body))
+    assert await scene.refused() == reason
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 503])
@@ -257,7 +294,8 @@ async def test_the_stores_time_is_asked_for_once(status: int) -> None:
     for _ in range(2):
         assert 0 <= await scene.tags.now(BUCKET, "k", a_call()) - 1_700_000_000 < 2
         scene.clock.time += 90_000
-    assert len(scene.transport.requests) == 1
+    # Why a HEAD is refused is asked as well.
+    assert len(scene.transport.requests) == (2 if status == 403 else 1)
 
 
 async def test_the_stores_time_is_asked_for_again_after_a_minute() -> None:
