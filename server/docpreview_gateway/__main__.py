@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path  # noqa: TC003 - read by the library of commands
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +69,8 @@ def serve(config: Config = None, workers: Workers = None, log_format: LogFormat 
         if code := run(lambda: event_loop.run(gateway.serve(settings))):
             raise typer.Exit(code)
         return
+    if config is not None and not config.is_file():
+        fail([f"--config {config}: each worker reads it, and it is no file; write it to one"], USAGE)
     import asyncio  # noqa: PLC0415
 
     from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - without the memory of gRPC
@@ -329,7 +332,24 @@ def _policy(settings: Settings) -> Directory:
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    try:
+        app()
+    except OSError:
+        if (problem := _lost_output()) is None:
+            raise
+        sys.exit(f"error: {problem}")
+
+
+def _lost_output() -> str | None:
+    """Why stdout cannot be written, as when its disk is full; None: it can."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try it again at the end, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"stdout: {error.strerror}"
+    return None
 
 
 if __name__ == "__main__":

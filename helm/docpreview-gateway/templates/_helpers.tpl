@@ -96,7 +96,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Name of the deployment among those that share its server or its buckets: at most 32 of [a-z0-9-]. */}}
 {{- define "gw.namespace" -}}
-{{- $name := include "gw.fullname" . | lower | replace "." "-" -}}
+{{- $name := include "gw.fullname" . -}}
 {{- if gt (len $name) 32 -}}{{ printf "%s-%s" (trunc 23 $name) (sha256sum $name | trunc 8) }}{{- else -}}{{ $name }}{{- end -}}
 {{- end -}}
 
@@ -152,6 +152,7 @@ seccompProfile:
 {{- fail (printf "Kubernetes %s: this chart needs 1.29 or newer" $version) }}
 {{- end -}}
 {{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
+{{- include "gw.checkForms" . }}
 {{- range $bucket := .Values.buckets }}
 {{- range compact (list .credentials .upload_credentials) }}
 {{- if and (not (hasKey $.Values.credentials .)) (not $.Values.emulator.enabled) }}

@@ -4,6 +4,7 @@
 """
 
 import os
+import ssl
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
@@ -136,8 +137,8 @@ class ConnectionOptions:
         if not (self.tls or self.ca or self.cert or self.key or self.server_name):
             return None
         return Tls(
-            root_certificates=_read(self.ca) if self.ca else None,
-            certificate_chain=_read(self.cert) if self.cert else None,
+            root_certificates=_certificates("--ca", self.ca) if self.ca else None,
+            certificate_chain=_certificates("--cert", self.cert) if self.cert else None,
             private_key=_read(self.key) if self.key else None,
             server_name=self.server_name,
         )
@@ -318,6 +319,16 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from error
+
+
+def _certificates(option: str, path: Path) -> bytes:
+    """A PEM file of certificates. gRPC would say only that it cannot make a connection with it."""
+    found = _read(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):  # the latter when it is empty
+        raise typer.BadParameter(f"{option} {path} has no certificates in PEM.") from None
+    return found
 
 
 def _value(prefix: str, choice: StrEnum | None) -> str:
