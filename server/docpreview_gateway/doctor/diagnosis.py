@@ -87,7 +87,6 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
     ),
     r.ERROR_REASON_BUCKET_NOT_FOUND: ("binding", "check the bucket's name and region, or create it"),
     r.ERROR_REASON_WRONG_REGION: ("binding", "the bucket is in another region: correct buckets[].region"),
-    r.ERROR_REASON_UPSTREAM_HOST_REJECTED: ("binding", "check bucket, region and upstream.endpoint"),
     r.ERROR_REASON_DOC_SERVICE_NOT_ENABLED: (
         "binding",
         "bind the bucket to CI and switch document processing on for it, in the cloud's console",
@@ -101,18 +100,30 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
 _OTHER = "try again; if it persists, send this message and the request id to the vendor's support"
 
 
-_ON_THE_WAY = "check upstream.endpoint, and proxies, load balancers and firewalls on the way: the cloud did not answer"
+def on_the_way(endpoint: str | None) -> str:
+    """What to check when not the cloud answers, or nobody: `endpoint` is upstream.endpoint, None when it is not set."""
+    own = "" if endpoint is None else "upstream.endpoint, and "
+    return f"check {own}proxies, load balancers and firewalls on the way"
 
 
-def remedy_of(reason: ErrorReason.ValueType | None) -> tuple[Check, str]:
+def remedy_of(reason: ErrorReason.ValueType, endpoint: str | None) -> tuple[Check, str]:
     """What a refusal for this reason is about, and what to do."""
-    return _REMEDIES.get(reason, ("binding", _OTHER)) if reason is not None else ("binding", _ON_THE_WAY)
+    if reason == r.ERROR_REASON_UPSTREAM_HOST_REJECTED:
+        return (
+            "binding",
+            f"check bucket{',' if endpoint else ' and'} region{' and upstream.endpoint' if endpoint else ''}",
+        )
+    return _REMEDIES.get(reason, ("binding", _OTHER))
 
 
-def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
+def of_refusal(error: UpstreamError, bucket: Bucket, endpoint: str | None) -> Finding:
     """The finding for an error of the cloud."""
-    check, remedy = remedy_of(None if isinstance(error, ForeignReply) else error.reason)
+    if isinstance(error, ForeignReply):
+        found: tuple[Check, str] = ("binding", f"{on_the_way(endpoint)}: the cloud did not answer")
+    else:
+        found = remedy_of(error.reason, endpoint)
     request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
+    check, remedy = found
     return Finding(check, bucket.name, error.message + request_id, remedy)
 
 
