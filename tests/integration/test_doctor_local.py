@@ -22,6 +22,7 @@ from docpreview_gateway.settings.access import AuthSettings
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.edge_process import free_port
 from tests.fakes.raw_server import RawServer
 from tests.integration.conftest import settings
 
@@ -141,10 +142,37 @@ async def test_a_port_in_use_is_a_problem_unless_this_gateway_has_it(emulator: E
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wrong = problem(settings(emulator, listen=f"127.0.0.1:{taken.getsockname()[1]}"), "ports")
         assert (wrong.subject, "is in use" in wrong.result) == ("listen", True)
-    async with Gateway(settings(emulator)) as gateway:
-        values = settings(emulator, listen=f"127.0.0.1:{gateway.port}", admin_listen=f"127.0.0.1:{gateway.admin_port}")
-        ports = [each for each in await asyncio.to_thread(found, values) if each.check == "ports"]
-    assert [(each.level, "a gateway answers" in each.result) for each in ports] == [("ok", True)] * 2
+    async with Gateway(settings(emulator, listen=f"127.0.0.1:{free_port()}")) as gateway:
+        ports = await of_ports(settings(emulator, **addresses(gateway.port, gateway.admin_port)))
+    assert [(each.level, "the gateway that answers" in each.result) for each in ports] == [("ok", True)] * 2
+
+
+async def test_a_port_of_another_program_is_a_problem_beside_the_admin_port_of_another_gateway(
+    emulator: Emulator,
+) -> None:
+    """Each of the two is in use, and neither by a gateway with this configuration."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = taken.getsockname()[1]
+        async with Gateway(settings(emulator, listen=f"127.0.0.1:{free_port()}")) as gateway:
+            ports = await of_ports(settings(emulator, **addresses(other, gateway.admin_port)))
+    assert [(each.subject, each.level) for each in ports] == [("listen", "problem"), ("admin_listen", "warning")]
+    assert all(f"listens on 127.0.0.1:{gateway.port}" in each.result for each in ports)
+    assert all("choose another port" in each.remedy for each in ports)
+
+
+async def test_a_gateway_on_all_interfaces_has_its_port_on_loopback_too(emulator: Emulator) -> None:
+    everywhere = f"0.0.0.0:{free_port()}"
+    async with Gateway(settings(emulator, listen=everywhere, auth="insecure")) as gateway:
+        ports = await of_ports(settings(emulator, **addresses(gateway.port, gateway.admin_port)))
+    assert [each.level for each in ports] == ["ok", "ok"]
+
+
+def addresses(port: int, admin_port: int) -> dict[str, str]:
+    return {"listen": f"127.0.0.1:{port}", "admin_listen": f"127.0.0.1:{admin_port}"}
+
+
+async def of_ports(values: Settings) -> list[Finding]:
+    return [each for each in await asyncio.to_thread(found, values) if each.check == "ports"]
 
 
 async def test_a_web_server_on_the_admin_port_is_not_taken_for_a_gateway(emulator: Emulator) -> None:

@@ -111,7 +111,7 @@ def remedy_of(reason: ErrorReason.ValueType, endpoint: str | None) -> tuple[Chec
     if reason == r.ERROR_REASON_UPSTREAM_HOST_REJECTED:
         return (
             "binding",
-            f"check bucket{',' if endpoint else ' and'} region{' and upstream.endpoint' if endpoint else ''}",
+            "check bucket and region" if endpoint is None else "check bucket, region and upstream.endpoint",
         )
     return _REMEDIES.get(reason, ("binding", _OTHER))
 

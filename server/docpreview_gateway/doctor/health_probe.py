@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import ipaddress
 
+from docpreview_gateway.telemetry.readiness import LISTEN, SERVER
+
 _MAX_BODY_BYTES = 200
-_MAX_METRICS_BYTES = 1024 * 1024
 _PATH = "/readyz?exclude=cloud&exclude=records"
 """As the chart's probe: a restart mends neither the cloud nor the store, and reads go on."""
 
 
 def probe(host: str, port: int, *, seconds: float) -> str | None:
-    """None when `/readyz` answers 200 within `seconds`, else the problem in one line.
+    """None when a gateway's `/readyz` answers 200 within `seconds`, else the problem in one line.
 
     The address of all interfaces is probed on loopback. Redirects are not followed.
     """
@@ -26,6 +27,8 @@ def probe(host: str, port: int, *, seconds: float) -> str | None:
         return f"no answer from {host}:{port}: {words or _silence(error)}"
     finally:
         connection.close()
+    if reply.headers["Server"] != SERVER:
+        return f"what answers on {host}:{port} is no gateway; admin_listen is another program's"
     return None if reply.status == http.HTTPStatus.OK else f"{reply.status}: {body}"
 
 
@@ -33,16 +36,17 @@ def _silence(error: Exception) -> str:
     return "timed out" if isinstance(error, TimeoutError) else "what listens there speaks no HTTP"
 
 
-def is_gateway(host: str, port: int, *, seconds: float) -> bool:
-    """Whether a gateway answers on an admin port: nobody else has its metrics."""
+def served_address(host: str, port: int, *, seconds: float) -> str | None:
+    """The setting `listen` of the gateway that answers on an admin port; None: no gateway does."""
     connection = http.client.HTTPConnection(_reachable(host), port, timeout=seconds)
     try:
-        connection.request("GET", "/metrics")
-        return b"docpreview_" in connection.getresponse().read(_MAX_METRICS_BYTES)
+        connection.request("GET", "/healthz")
+        headers = connection.getresponse().headers
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
+    return (headers[LISTEN] or None) if headers["Server"] == SERVER else None
 
 
 def _reachable(host: str) -> str:

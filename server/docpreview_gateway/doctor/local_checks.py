@@ -10,7 +10,7 @@ from cryptography import x509
 
 from docpreview_gateway.doctor.check_commands import file_problems
 from docpreview_gateway.doctor.diagnosis import Finding, of_expiry
-from docpreview_gateway.doctor.health_probe import is_gateway
+from docpreview_gateway.doctor.health_probe import served_address
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.key_file import OWN_NAME
 from docpreview_gateway.wiring.listening import address_problem
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 2.0
 """Time limit of a look whether the port of this configuration is in use by a gateway."""
+
+_ALL_INTERFACES = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - what others may have written
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -113,14 +115,34 @@ def _read(path: Path | None) -> list[x509.Certificate]:
 def _ports(settings: Settings) -> Iterator[Finding]:
     """Whether the gateway can listen; a port that it has itself is as it should be."""
     host, port = host_port(settings.admin_listen)
-    runs: bool | None = None
-    for name, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
-        found = address_problem(name, address)
-        if found is not None and found.in_use and runs is None:
-            runs = is_gateway(host, port, seconds=PROBE_SECONDS)
-        if found is None:
+    addresses = {"listen": settings.listen, "admin_listen": settings.admin_listen}
+    found = {name: address_problem(name, address) for name, address in addresses.items()}
+    served = None
+    if any(each is not None and each.in_use for each in found.values()):
+        served = served_address(host, port, seconds=PROBE_SECONDS)
+    for name, address in addresses.items():
+        problem = found[name]
+        if problem is None:
             yield Finding("ports", name, f"{address} is free")
-        elif found.in_use and runs:
-            yield Finding("ports", name, f"{address} is in use, and a gateway answers on admin_listen")
+        elif served is None or not problem.in_use:
+            yield _of_problem("ports", problem.text.replace(f"{name} {address}", f"{name}: {address}", 1))
         else:
-            yield _of_problem("ports", found.text.replace(f"{name} {address}", f"{name}: {address}", 1))
+            yield _of_taken(name, address, settings.listen, served)
+
+
+def _of_taken(name: str, address: str, listen: str, served: str) -> Finding:
+    """The finding on a port in use when a gateway answers on admin_listen, whose own `listen` is `served`."""
+    if _overlap(listen, served):
+        return Finding("ports", name, f"{address} is in use by the gateway that answers on admin_listen")
+    if name == "listen":
+        what = f"{address} is in use, and not by the gateway that answers on admin_listen, which listens on {served}"
+        return Finding("ports", name, what, "end the program that has it (`ss -ltnp` names it), or choose another port")
+    what = f"{address} is in use by a gateway that listens on {served}, not on {listen}"
+    todo = "start that gateway again if it is to have this configuration; else choose another port"
+    return Finding("ports", name, what, todo, is_warning=True)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two addresses cannot both be listened on: the same port, and the same host or one of all interfaces."""
+    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    return port == other_port and (host == other_host or not {host, other_host}.isdisjoint(_ALL_INTERFACES))
