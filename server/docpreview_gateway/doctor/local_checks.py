@@ -10,10 +10,8 @@ from cryptography import x509
 
 from docpreview_gateway.doctor.check_commands import file_problems
 from docpreview_gateway.doctor.diagnosis import Finding, of_expiry
-from docpreview_gateway.doctor.health_probe import served_address
-from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.doctor.port_checks import ports
 from docpreview_gateway.storage.key_file import OWN_NAME
-from docpreview_gateway.wiring.listening import address_problem
 from docpreview_gateway.wiring.preflight import machine_problems
 
 if TYPE_CHECKING:
@@ -22,11 +20,6 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.diagnosis import Check
     from docpreview_gateway.settings.loading import Settings
-
-PROBE_SECONDS = 2.0
-"""Time limit of a look whether the port of this configuration is in use by a gateway."""
-
-_ALL_INTERFACES = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - what others may have written
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -114,35 +107,8 @@ def _read(path: Path | None) -> list[x509.Certificate]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     """Whether the gateway can listen; a port that it has itself is as it should be."""
-    host, port = host_port(settings.admin_listen)
-    addresses = {"listen": settings.listen, "admin_listen": settings.admin_listen}
-    found = {name: address_problem(name, address) for name, address in addresses.items()}
-    served = None
-    if any(each is not None and each.in_use for each in found.values()):
-        served = served_address(host, port, seconds=PROBE_SECONDS)
-    for name, address in addresses.items():
-        problem = found[name]
-        if problem is None:
-            yield Finding("ports", name, f"{address} is free")
-        elif served is None or not problem.in_use:
-            yield _of_problem("ports", problem.text.replace(f"{name} {address}", f"{name}: {address}", 1))
+    for port in ports(settings):
+        if port.problem:
+            yield _of_problem("ports", port.problem.replace(f"{port.setting} ", f"{port.setting}: ", 1))
         else:
-            yield _of_taken(name, address, settings.listen, served)
-
-
-def _of_taken(name: str, address: str, listen: str, served: str) -> Finding:
-    """The finding on a port in use when a gateway answers on admin_listen, whose own `listen` is `served`."""
-    if _overlap(listen, served):
-        return Finding("ports", name, f"{address} is in use by the gateway that answers on admin_listen")
-    if name == "listen":
-        what = f"{address} is in use, and not by the gateway that answers on admin_listen, which listens on {served}"
-        return Finding("ports", name, what, "end the program that has it (`ss -ltnp` names it), or choose another port")
-    what = f"{address} is in use by a gateway that listens on {served}, not on {listen}"
-    todo = "start that gateway again if it is to have this configuration; else choose another port"
-    return Finding("ports", name, what, todo, is_warning=True)
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether two addresses cannot both be listened on: the same port, and the same host or one of all interfaces."""
-    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
-    return port == other_port and (host == other_host or not {host, other_host}.isdisjoint(_ALL_INTERFACES))
+            yield Finding("ports", port.setting, port.result)
