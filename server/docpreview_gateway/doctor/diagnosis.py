@@ -42,6 +42,9 @@ Level = Literal["ok", "warning", "problem"]
 
 CERTIFICATE_DAYS = 14
 
+SAME_SECONDS = 1.5
+"""Difference of two clocks up to which they are told to agree: an answer takes a while, and has whole seconds."""
+
 
 class NetworkError(Exception):
     """A host name does not resolve, or a host cannot be reached or trusted; the message says why."""
@@ -134,13 +137,21 @@ def of_silence(error: TransportError | TimeoutError) -> str:
     return "the connection broke before a reply" if error.sent else "no connection could be made"
 
 
+def clock_words(ahead: float, whose: str) -> str:
+    """How a clock compares with another one, by the seconds that it is ahead."""
+    if abs(ahead) < SAME_SECONDS:
+        return f"agrees with {whose}"
+    return f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {whose}"
+
+
 def of_clock(date: str, now: float) -> Finding:
     """The difference between this machine's clock and the cloud's, by the `Date` of its reply."""
     cloud = unix_time(date)
     if cloud is None:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
-    ahead = now - cloud
-    result = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
+    # A `Date` has whole seconds: on the average it is half a second old when it is written.
+    ahead = now - cloud - 0.5
+    result = clock_words(ahead, "the cloud's")
     is_off = abs(ahead) > CLOCK_SLACK
     return Finding("clock", "this machine", result, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")
 

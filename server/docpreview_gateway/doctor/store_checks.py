@@ -58,15 +58,15 @@ async def _store(settings: Settings) -> list[Finding]:
         status = await records.store_status(settings)
     except StartError as error:
         place = records.place_of(settings)
-        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings))]
+        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings, error))]
     # Before the first start nothing is wrong with an empty store.
     remedy = "" if status.kind == "empty" else remedy_of(status)
     found = [Finding("store", status.place, words_of(status), remedy)]
     async with records.probe(settings) as server:
-        return [*found, *(await _server(status.place, server) if server is not None else [])]
+        return [*found, *(await _server(settings, status.place, server) if server is not None else [])]
 
 
-async def _server(place: str, server: RedisProbe) -> list[Finding]:
+async def _server(settings: Settings, place: str, server: RedisProbe) -> list[Finding]:
     """Findings on the server's settings, and whether it takes writes."""
     from docpreview_gateway.storage.redis_health import warnings  # noqa: PLC0415 - redis takes 20 MiB
 
@@ -78,6 +78,7 @@ async def _server(place: str, server: RedisProbe) -> list[Finding]:
     try:
         health = await server.health()
     except StoreError as error:
-        return [*found, Finding("store", place, f"does not tell its settings: {error}", records.REACH)]
+        todo = records.reach_remedy(settings, error)
+        return [*found, Finding("store", place, f"does not tell its settings: {error}", todo)]
     wrong = [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
     return [*found, *(wrong or [Finding("store", place, "neither evicts keys nor forgets them when it restarts")])]
