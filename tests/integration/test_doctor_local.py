@@ -70,7 +70,10 @@ async def test_every_file_that_cannot_be_used_is_a_finding_with_its_setting(emul
     assert all(str(tmp_path) in each.result and each.remedy for each in findings)
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o700, "ok"), (0o755, "ok"), (0o777, "problem"), (0o770, "problem")])
+@pytest.mark.parametrize(
+    ("mode", "level"),
+    [(0o700, "ok"), (0o755, "ok"), (0o1755, "ok"), (0o777, "problem"), (0o770, "problem"), (0o1777, "problem")],
+)
 async def test_state_that_other_users_may_write_is_a_problem_with_the_mode(
     emulator: Emulator, tmp_path: Path, mode: int, level: str
 ) -> None:
@@ -105,10 +108,37 @@ async def test_a_secret_that_others_may_read_is_a_finding(
     assert levels == ([] if level == "ok" else [level])
 
 
+@pytest.mark.parametrize(("mode", "level"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o666, "problem")])
+async def test_keys_that_others_may_read_are_findings_with_what_they_are_for(
+    emulator: Emulator, tmp_path: Path, mode: int, level: str
+) -> None:
+    tls = certificate(tmp_path, begin=-DAY, end=90 * DAY)
+    redis = tmp_path / "redis.key"
+    redis.write_bytes(tls["key"].read_bytes())
+    cloud = tmp_path / "cloud-keys.yaml"
+    cloud.write_text("secret_id: a\nsecret_key: b\n")
+    for path in (tls["key"], redis, cloud):
+        path.chmod(mode)
+    url = f"rediss://127.0.0.1:1?ssl_certfile={tls['certificate']}&ssl_keyfile={redis}"
+    shared = {"url": url, "namespace": "docs"}
+    key = tmp_path / "ledger.key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    values = settings(
+        emulator, tls=tls, credentials={"main": {"file": cloud}}, shared_state=shared, ledger={"key_file": key}
+    )
+    findings = {each.subject: each for each in found(values) if "mode" in each.result and each.check == "files"}
+    named = {str(tls["key"]): "gateway's certificate", str(cloud): "credentials.main", str(redis): "Redis"}
+    assert findings.keys() == (set() if level == "ok" else named.keys())
+    assert all(each.level == level and named[path] in each.result for path, each in findings.items())
+    assert all(each.remedy == f"chmod 600 {path}" for path, each in findings.items())
+
+
 def certificate(folder: Path, *, begin: timedelta, end: timedelta) -> dict[str, Any]:
     now = datetime.fromtimestamp(SystemClock().now(), UTC)
     issued = trustme.CA().issue_cert("localhost", not_before=now + begin, not_after=now + end)
     issued.private_key_pem.write_to_path(folder / "tls.key")
+    (folder / "tls.key").chmod(0o600)
     issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
     return {"certificate": folder / "tls.crt", "key": folder / "tls.key"}
 
