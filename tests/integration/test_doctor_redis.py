@@ -61,7 +61,10 @@ async def test_a_server_that_is_not_there_is_told_with_the_words_of_the_system()
     ("url", "said"),
     [
         ("redis+cluster://127.0.0.1:1", "no node of the cluster can be used: Connection refused"),
-        ("redis+sentinel://127.0.0.1:1/main", "no Sentinel that answers knows the master"),
+        (
+            "redis+sentinel://127.0.0.1:1/main",
+            "no Sentinel that answers knows the master of that name: 127.0.0.1:1: no connection: Connection ref",
+        ),
         ("unix:///tmp/docpreview-none.sock", "no connection: No such file or directory"),
     ],
 )
@@ -229,6 +232,22 @@ async def test_a_certificate_that_no_node_of_a_cluster_has_trusted_is_told_as_th
         wrong = await problem(f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/other.pem")
     assert "not trusted" in wrong.result
     assert "ssl_ca_certs" in wrong.remedy
+
+
+async def test_sentinels_whose_certificates_are_not_trusted_are_told_as_that(tmp_path: Path) -> None:
+    """The library tells only that there was an error."""
+    with with_tls(tmp_path) as (_, port):
+        wrong = await problem(f"rediss+sentinel://127.0.0.1:{port}/main?ssl_ca_certs={tmp_path}/other.pem")
+    assert f"127.0.0.1:{port}: its certificate is not trusted" in wrong.result
+    assert "ssl_ca_certs" in wrong.remedy
+
+
+async def test_a_sentinel_that_wants_a_password_is_told_with_the_options_for_it(tmp_path: Path) -> None:
+    (tmp_path / "sentinel.conf").write_text("requirepass secret\n")
+    with running_redis(tmp_path, config="sentinel.conf", mode=("--sentinel",)) as sentinel:
+        wrong = await problem(f"redis+sentinel://127.0.0.1:{sentinel.port}/main?sentinel_password=wrong")
+    assert "sentinel_password" in wrong.remedy
+    assert "wrong" not in str(wrong)
 
 
 async def test_answers_that_are_none_of_a_redis_server_are_a_finding() -> None:

@@ -9,9 +9,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from docpreview_gateway.doctor.diagnosis import Finding, clock_words
 from docpreview_gateway.doctor.redis_faults import ACL, fault
+from docpreview_gateway.storage import redis_urls
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command, words
 from docpreview_gateway.storage.redis_connections import redis_commands, redis_messages
 from docpreview_gateway.storage.redis_keys import PREFIX, prefix, slot_prefix
@@ -57,7 +59,7 @@ async def redis_findings(name: str, url: str, namespace: str, *, has_channels: b
         try:
             await client.execute("PING", read=lambda answer: answer)
         except RedisCallError as error:
-            return [Finding("redis", where, *fault(error, url))]
+            return [Finding("redis", where, *(await _of_sentinels(error, url) or fault(error, url)))]
         found = [
             Finding(
                 "redis", where, f"answers{' over TLS' * url.startswith('rediss')}, and accepts the password or none"
@@ -69,6 +71,25 @@ async def redis_findings(name: str, url: str, namespace: str, *, has_channels: b
         except RedisCallError as error:
             return [*found, Finding("redis", where, *fault(error, url))]
         return [*found, *await _namespaces(where, send, namespace)]
+
+
+async def _of_sentinels(error: RedisCallError, url: str) -> tuple[str, str] | None:
+    """What is wrong with the first Sentinel when none can be asked, and what to do. The library does not say it."""
+    if not isinstance(error.__cause__, MasterNotFoundError):
+        return None
+    found = []
+    for place, sentinel in redis_urls.sentinels(redis_urls.parse(url)):
+        async with redis_commands(sentinel) as send:
+            try:
+                await RedisClient(send, name=place, seconds=SECONDS).execute("PING", read=lambda answer: answer)
+            except RedisCallError as of_one:
+                if isinstance(of_one.__cause__, exceptions.AuthenticationError):
+                    return None
+                what, todo = fault(of_one, sentinel)
+                found.append((f"{error}: {place}: {what}", todo))
+            else:
+                return None
+    return found[0]
 
 
 def _texts(answer: object) -> list[str]:
