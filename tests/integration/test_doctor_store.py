@@ -128,14 +128,18 @@ async def test_a_redis_that_may_lose_records_is_a_finding_with_the_setting(
     assert words in problems(await store_findings(shared(emulator, redis, tmp_path)))
 
 
-async def test_a_redis_that_takes_no_writes_is_a_finding(
-    emulator: Emulator, redis: RedisServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "todo"),
+    [("CONFIG SET maxmemory 1", "more memory (maxmemory)"), ("REPLICAOF 127.0.0.1 1", "name the master")],
+)
+async def test_a_redis_that_takes_no_writes_is_a_finding_with_what_to_do(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, command: str, todo: str
 ) -> None:
-    """It is full, and still answers every read."""
-    assert redis.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
-    found = problems(await store_findings(shared(emulator, redis, tmp_path)))
-    assert "cannot be written" in found
-    assert "cannot be read" not in found
+    """It is full, or a replica, and still answers every read."""
+    assert redis.command(*command.split()) == b"+OK\r\n"
+    (found,) = [each for each in await store_findings(shared(emulator, redis, tmp_path)) if not each.ok]
+    assert found.result.startswith("cannot be written")
+    assert todo in found.remedy
 
 
 async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(

@@ -12,7 +12,7 @@ from redis import exceptions
 from redis.asyncio.sentinel import MasterNotFoundError
 
 from docpreview_gateway.doctor.diagnosis import Finding, clock_words
-from docpreview_gateway.doctor.redis_faults import ACL, fault
+from docpreview_gateway.doctor.redis_faults import ACL, FULL, REPLICA, fault
 from docpreview_gateway.storage import redis_urls
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command, words
 from docpreview_gateway.storage.redis_connections import redis_commands, redis_messages
@@ -107,14 +107,10 @@ async def _rights(where: str, client: RedisClient, url: str, namespace: str, *, 
     # The first is enough: a user without a right mostly lacks several.
     what = f"{len(found)} of the commands that are needed fail, such as {found[0][:200]}"
     if any("OOM" in each for each in found):
-        return Finding("redis", where, what, _FULL)
+        return Finding("redis", where, what, FULL)
     if any("READONLY" in each for each in found):
-        return Finding("redis", where, what, _REPLICA)
+        return Finding("redis", where, what, REPLICA)
     return Finding("redis", where, what, ACL)
-
-
-_FULL = "give the server more memory (maxmemory); it has reached its limit and takes no writes"
-_REPLICA = "name the master, or use redis+sentinel://: this server is a replica and takes no writes"
 
 
 async def _subscription(url: str, channel: str) -> list[str]:

@@ -15,8 +15,13 @@ from docpreview_gateway.storage.redis_client import RedisCallError, causes, word
 from docpreview_gateway.storage.redis_keys import PREFIX
 
 ACL = f"allow the user the keys, the channels and the command: ACL SETUSER <user> ~{PREFIX}* &{PREFIX}* +@all"
+FULL = "give the server more memory (maxmemory); it has reached its limit and takes no writes"
+REPLICA = "name the master, or use redis+sentinel://: this server is a replica and takes no writes"
 
 _REPLIES = {
+    "used memory > 'maxmemory'": FULL,
+    "read only replica": REPLICA,
+    "unable to persist": "free some space on the server's disk: it takes no writes while it cannot save them",
     "DB index is out of range": "write a lower database into the URL, such as /0: the server has 16 unless it is set",
     "can't run this command": f"{ACL}, +info +config|get among them",
     "cluster support disabled": "use redis:// in place of redis+cluster://: this server is not one of a cluster",

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
 _KEY = "correct the file, or let the gateway's user read it"
-_WRITE = (
-    "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
-    "begin with docpreview:"
-)
 _SAFE = "see `State that replicas share` in docs/configuration.md"
 
 
@@ -74,7 +70,7 @@ async def _server(settings: Settings, place: str, server: RedisProbe) -> list[Fi
         await server.write()
         found = [Finding("store", place, "can be written")]
     except StoreError as error:
-        found = [Finding("store", place, f"cannot be written: {error}", _WRITE)]
+        found = [Finding("store", place, f"cannot be written: {error}", records.reach_remedy(settings, error))]
     try:
         health = await server.health()
     except StoreError as error:
