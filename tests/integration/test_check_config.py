@@ -113,6 +113,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "the key of another certificate": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/other.key")},
     "a certificate for the key": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/one.pem")},
     "an authority that is none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_ca="/F/empty")},
+    "the certificate of a server as authority": {"policy": {"file": "/F/policy.yaml"}, **tls(client_ca="/F/one.pem")},
     "revocations that are none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_crl="/F/junk")},
     "no keys of an issuer": jwt(jwks_file="/F/none"),
     "keys of an issuer that are none": jwt(jwks_file="/F/jwks"),

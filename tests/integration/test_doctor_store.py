@@ -17,6 +17,7 @@ from docpreview_gateway.settings.sections import LedgerSettings, SharedStateSett
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import eventually, settings
 from tests.integration.gateway_processes import configuration
+from tests.integration.test_doctor_redis import with_tls
 from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -175,14 +176,18 @@ async def test_what_a_user_may_not_ask_the_server_is_a_warning_with_the_rights_t
     assert "warning" not in {each.level for each in await store_findings(values)}
 
 
-async def test_a_redis_that_takes_no_writes_is_a_finding(
-    emulator: Emulator, redis: RedisServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "todo"),
+    [("CONFIG SET maxmemory 1", "more memory (maxmemory)"), ("REPLICAOF 127.0.0.1 1", "name the master")],
+)
+async def test_a_redis_that_takes_no_writes_is_a_finding_with_what_to_do(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, command: str, todo: str
 ) -> None:
-    """It is full, and still answers every read."""
-    assert redis.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
-    found = problems(await store_findings(shared(emulator, redis, tmp_path)))
-    assert "cannot be written" in found
-    assert "cannot be read" not in found
+    """It is full, or a replica, and still answers every read."""
+    assert redis.command(*command.split()) == b"+OK\r\n"
+    (found,) = [each for each in await store_findings(shared(emulator, redis, tmp_path)) if not each.ok]
+    assert found.result.startswith("cannot be written")
+    assert todo in found.remedy
 
 
 async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(
@@ -195,6 +200,34 @@ async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(
     found = problems(await store_findings(values.model_copy(update={"shared_state": state})))
     assert "cannot be read" in found
     assert "hidden-word" not in found
+
+
+async def test_a_redis_whose_certificate_is_not_trusted_is_told_as_that_by_doctor_and_by_the_store(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    """The number of OpenSSL's error is also that of a system error, `Operation not permitted`."""
+    values = shared(emulator, redis, tmp_path)
+    with with_tls(tmp_path) as (_, port):
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/other.pem"
+        state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+        (found,) = [
+            each for each in await store_findings(values.model_copy(update={"shared_state": state})) if not each.ok
+        ]
+    assert "the server's certificate is not trusted: " in found.result
+    assert "not permitted" not in found.result
+    assert "ssl_ca_certs" in found.remedy
+
+
+async def test_a_user_who_may_not_ask_for_settings_is_told_with_the_rights(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    rights = ("~docpreview:2:*", "&docpreview:2:*", "+@all", "-info")
+    assert redis.command("ACL", "SETUSER", "docs", "on", ">pw", *rights) == b"+OK\r\n"
+    values = shared(emulator, redis, tmp_path)
+    url = redis.url.replace("redis://", "redis://docs:pw@")
+    state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+    found = await store_findings(values.model_copy(update={"shared_state": state}))
+    assert any("+info +config|get" in each.remedy for each in found)
 
 
 async def test_a_key_file_or_folder_that_cannot_be_used_is_a_finding(
@@ -239,5 +272,5 @@ async def test_a_command_writes_findings_to_stdout_and_the_log_to_stderr(
     else:
         assert (lines, code) == ([], 3)
         assert "error: the store cannot be read: " in log
-        assert "       to do: check the address" in log
+        assert "       to do: check that this is a Redis or Valkey server" in log
     assert "Redis error reply" in log

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.storage.redis_health import RedisHealth
 
 _KEY = "correct the file, or let the gateway's user read it"
-_WRITE = (
-    "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
-    "begin with docpreview:"
-)
 _ASK = (
     "let the gateway's user ask: ACL SETUSER <user> +info +config|get +acl|dryrun; where that is not possible, see "
     "`State that replicas share` in docs/configuration.md"
@@ -63,15 +59,15 @@ async def _store(settings: Settings) -> list[Finding]:
         status = await records.store_status(settings)
     except StartError as error:
         place = records.place_of(settings)
-        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings))]
+        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings, error))]
     # Before the first start nothing is wrong with an empty store.
     remedy = "" if status.kind == "empty" else remedy_of(status)
     found = [Finding("store", status.place, words_of(status), remedy)]
     async with records.probe(settings) as server:
-        return [*found, *(await _server(status.place, server) if server is not None else [])]
+        return [*found, *(await _server(settings, status.place, server) if server is not None else [])]
 
 
-async def _server(place: str, server: RedisProbe) -> list[Finding]:
+async def _server(settings: Settings, place: str, server: RedisProbe) -> list[Finding]:
     """Findings on the server's settings, and whether it takes writes."""
     from docpreview_gateway.storage.redis_health import warnings  # noqa: PLC0415 - redis takes 20 MiB
 
@@ -79,11 +75,12 @@ async def _server(place: str, server: RedisProbe) -> list[Finding]:
         await server.write()
         found = [Finding("store", place, "can be written")]
     except StoreError as error:
-        found = [Finding("store", place, f"cannot be written: {error}", _WRITE)]
+        found = [Finding("store", place, f"cannot be written: {error}", records.reach_remedy(settings, error))]
     try:
         health = await server.health()
     except StoreError as error:
-        return [*found, Finding("store", place, f"does not tell its settings: {error}", records.REACH)]
+        todo = records.reach_remedy(settings, error)
+        return [*found, Finding("store", place, f"does not tell its settings: {error}", todo)]
     found += [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
     if unknown := _unknown(health):
         what = f"it is not known whether a restart loses records: the server does not say {', '.join(unknown)}"

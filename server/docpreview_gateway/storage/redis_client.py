@@ -9,6 +9,7 @@ import asyncio
 import math
 import os
 import re
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -134,12 +135,24 @@ def words(error: BaseException) -> str:
     """
     if isinstance(error, MasterNotFoundError):
         return "no Sentinel that answers knows the master of that name"
-    system = [each for each in causes(error) if isinstance(each, OSError) and (each.errno or 0) > 0]
+    why = next((text for each in causes(error) if (text := _reason(each))), "")
     if isinstance(error, RedisClusterException):
-        return "no node of the cluster answers" + "".join(f": {os.strerror(each.errno or 0)}" for each in system[:1])
-    if isinstance(error, NoConnection) and system:
-        return f"no connection: {os.strerror(system[0].errno or 0)}"
+        return f"no node of the cluster can be used: {why}" if why else "no node of the cluster can be used"
+    if isinstance(error, NoConnection) and why:
+        return f"no connection: {why}"
     return _SCRIPT.sub("", str(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, by one of the errors behind its end; empty: this one does not say."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        # Its errno is a number of OpenSSL and no system error.
+        return f"TLS failed: {(error.reason or 'no reason is known').replace('_', ' ').lower()}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)
+    return ""
 
 
 def causes(error: BaseException | None) -> list[BaseException]:

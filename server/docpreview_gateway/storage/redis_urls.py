@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 FORMS = (
     "must be redis://[[user]:password@]host[:port][/database], redis+sentinel://[[user]:password@]host[:port],.../service"
@@ -103,6 +103,15 @@ def _split(text: str) -> tuple[SplitResult, re.Match[str] | None]:
 def options(text: str) -> dict[str, str]:
     """The options of a valid URL, such as `ssl_ca_certs`."""
     return dict(parse_qsl(urlsplit(text).query, keep_blank_values=True))
+
+
+def sentinels(address: RedisAddress) -> list[tuple[str, str]]:
+    """Each Sentinel of an address: host and port, and the URL by which it is asked as a server."""
+    user, password = (quote(address.options.get(f"sentinel_{name}", ""), safe="") for name in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    tls = urlencode({name: value for name, value in address.options.items() if name in _TLS})
+    places = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in address.hosts]
+    return [(place, f"redis{'s' * address.tls}://{login}{place}?{tls}") for place in places]
 
 
 def shown(text: str) -> str:

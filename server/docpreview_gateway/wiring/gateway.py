@@ -254,6 +254,7 @@ class Gateway:
                     pages=pages,
                     texts=texts,
                     hosts=self._settings.admin_hosts,
+                    listen=self._settings.listen,
                 )
             )
         except OSError as error:

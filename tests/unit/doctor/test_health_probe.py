@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from docpreview_gateway.doctor.health_probe import probe
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.readiness import Dependency
+from tests.fakes.raw_server import RawServer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +62,20 @@ def test_a_gateway_that_does_not_answer_in_time_is_not_ready() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         health = probe("127.0.0.1", silent.getsockname()[1], seconds=0.2)
         assert (health.serves, "timed out" in health.text) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nready\n",
+        b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n" + bytes(1_000_000),
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_another_server_is_no_ready_gateway_whatever_it_answers(answer: bytes) -> None:
+    async with RawServer(lambda exchange: exchange.send(answer)) as other:
+        said = await asyncio.to_thread(probe, "127.0.0.1", other.port, seconds=5)
+    assert str(said).startswith(f"what answers on 127.0.0.1:{other.port} is no gateway")
 
 
 @pytest.mark.parametrize(("unready", "code", "expected"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
