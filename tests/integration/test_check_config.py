@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from docpreview_emulator import Emulator
 from docpreview_gateway.__main__ import app
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.edge_process import free_port
 from tests.integration.conftest import BUCKET, REGION, settings
 
 if TYPE_CHECKING:
@@ -219,12 +220,14 @@ async def test_a_port_in_use_is_a_warning_because_it_may_be_the_gateway_itself(
 
 async def test_the_ports_of_the_gateway_itself_are_no_warning(tmp_path: Path, files: Path, emulator: Emulator) -> None:
     """`check-config` says what `doctor` says, and not to end the gateway that serves with this configuration."""
-    async with Gateway(settings(emulator)) as gateway:
-        ports = {"listen": f"{HERE}:{gateway.port}", "admin_listen": f"{HERE}:{gateway.admin_port}"}
+    listen = f"{HERE}:{free_port()}"
+    async with Gateway(settings(emulator, listen=listen)) as gateway:
+        ports = {"listen": listen, "admin_listen": f"{HERE}:{gateway.admin_port}"}
         code, said = await asyncio.to_thread(check, written(tmp_path, files, ports))
     assert (code, [line for line in said if "warning" in line or "end the program" in line]) == (0, [])
     assert [
-        f"ok: {name}: {address} is in use, and a gateway answers on admin_listen" for name, address in ports.items()
+        f"ok: {name}: {address} is in use by the gateway that answers on admin_listen"
+        for name, address in ports.items()
     ] == [line for line in said if "in use" in line]
 
 

@@ -74,8 +74,9 @@ def test_a_gateway_that_does_not_answer_in_time_is_not_ready() -> None:
 )
 async def test_another_server_is_no_ready_gateway_whatever_it_answers(answer: bytes) -> None:
     async with RawServer(lambda exchange: exchange.send(answer)) as other:
-        said = await asyncio.to_thread(probe, "127.0.0.1", other.port, seconds=5)
-    assert str(said).startswith(f"what answers on 127.0.0.1:{other.port} is no gateway")
+        health = await asyncio.to_thread(probe, "127.0.0.1", other.port, seconds=5)
+    assert not health.serves
+    assert health.text.startswith(f"what answers on 127.0.0.1:{other.port} is no gateway")
 
 
 @pytest.mark.parametrize(("unready", "code", "expected"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
