@@ -100,6 +100,12 @@ class Watching:
             self.leave(poller, trace)
             self.count(-1)
 
+    def told(self, bucket: Bucket, job: PreviewJob) -> None:
+        """Give those who follow the job here this state of it, which somebody else has read."""
+        poller = self._pollers.get((bucket.name, job.job_id))
+        if poller is not None:
+            poller.told(job)
+
     def check_open(self) -> None:
         """Raise SHUTTING_DOWN while the gateway stops."""
         if self.draining:
@@ -227,6 +233,12 @@ class Poller:
         self.error, self.tried = error, True
         self.task.cancel()
         self._wake()
+
+    def told(self, job: PreviewJob) -> None:
+        """Take a state that somebody else has read, and poll no more if it is the last one."""
+        self._publish(job)
+        if self.is_over:
+            self.task.cancel()
 
     async def _run(self) -> None:
         failures = 0

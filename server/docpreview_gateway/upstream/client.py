@@ -63,6 +63,7 @@ class CloudClient:
         timeout_seconds: float,
         fence_slack: float = math.inf,
         budget: RetryBudget | None = None,
+        callback_url: Callable[[Bucket], str] = lambda _bucket: "",
     ) -> None:
         self._transport = transport
         self._credentials = credentials
@@ -71,10 +72,11 @@ class CloudClient:
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
         self._budget = budget
+        self._callback_url = callback_url
 
     async def __call__(self, operation: Operation[Result], call: Call) -> Result:
         """The cloud's answer. UpstreamError; DEADLINE_EXCEEDED when the call's deadline comes first."""
-        request, read = _prepare(operation)
+        request, read = _prepare(operation, self._callback_url)
         try:
             return await self._attempt(request, read, operation, call)
         except UpstreamError as error:
@@ -158,14 +160,16 @@ class CloudClient:
         return _Answer(reply, self._times.elapsed() - sent_at)
 
 
-def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer], Any]]:
+def _prepare(
+    operation: Operation[Any], callback_url: Callable[[Bucket], str]
+) -> tuple[HttpRequest, Callable[[_Answer], Any]]:
     """The unsigned request of an operation, and the function that reads its result from an answer."""
     bucket, name = operation.bucket, operation.bucket.name
     if isinstance(operation, GetJob):
         job_id = operation.job_id
         return requests.get(bucket, job_id), lambda answer: responses.one_job(answer.reply.body, name, job_id)
     if isinstance(operation, CreateJob):
-        create = requests.create(operation.request, bucket, operation.output)
+        create = requests.create(operation.request, bucket, operation.output, callback_url(bucket))
         return create, partial(_read_created, operation)
     if isinstance(operation, ListJobs):
         listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)

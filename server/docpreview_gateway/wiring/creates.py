@@ -97,19 +97,20 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     times: CloudTimes,
     observed: Observability,
     access: Access,
+    known: DeploymentSecrets,
     host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running; `worker` is the number of this process, empty if it is the only one.
 
-    `host_problem` is that of `CloudParts`.
+    `known` are the deployment's secrets, `host_problem` is that of `CloudParts`.
 
     Leaving drains their background tasks, ends their rounds, then closes the store. StartError when the store cannot
     be opened.
     """
     async with AsyncExitStack() as stack:
         telemetry = observed.creates
-        base = await _base(settings, upstream, times, telemetry, access.caller_names, stack)
+        base = await _base(settings, known, upstream, times, telemetry, access.caller_names, stack)
         guarded = base.guarded
         outcomes = base.outcomes(times, telemetry)
         journal, replica = await _journal(settings, base.keys, worker, stack)
@@ -264,13 +265,14 @@ class _Base:
 
 async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
     settings: Settings,
+    known: DeploymentSecrets,
     upstream: Upstream,
     times: CloudTimes,
     telemetry: CreatesTelemetry,
     caller_names: Callable[[], Iterable[str]],
     stack: AsyncExitStack,
 ) -> _Base:
-    known, timing = create_secrets(settings), settings.ledger.timing()
+    timing = settings.ledger.timing()
     keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
     opened, old = await create_store(settings, keys, stack), OldIds()
     history = JobHistory(upstream, keys, times)

@@ -51,7 +51,8 @@ from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
-from docpreview_gateway.wiring.creates import create_parts
+from docpreview_gateway.wiring.callbacks import Callbacks
+from docpreview_gateway.wiring.creates import create_parts, create_secrets
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -110,6 +111,7 @@ class Gateway:
         self._listener: Listener | None = None
         self.port = 0
         self.admin_port = 0
+        self.callback_port = 0
 
     async def __aenter__(self) -> Self:
         """Start. StartError when a port is taken; everything started before it is stopped again."""
@@ -134,9 +136,18 @@ class Gateway:
         # Every file is read before the store is touched: with an invalid one there is nothing to connect for.
         credentials, times = access.cloud_credentials(), CloudTimes(clock)
         authentication, tls = access.authenticator(), access.server_credentials()
+        known = create_secrets(self._settings)
+        callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
-            cloud_parts(self._settings, credentials, times, rates=self._counting, observed=self._observed)
+            cloud_parts(
+                self._settings,
+                credentials,
+                times,
+                rates=self._counting,
+                observed=self._observed,
+                callback_url=callbacks.url,
+            )
         )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
@@ -156,6 +167,7 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 access=access,
+                known=known,
                 host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
@@ -174,6 +186,7 @@ class Gateway:
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
+        self.callback_port = await stack.enter_async_context(callbacks.serving(upstream, buckets, watching.told))
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:
