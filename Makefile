@@ -7,7 +7,7 @@ GENERATE_READY := .venv-generate/.ready
 AUDIT_READY := .venv-audit/.ready
 PROTOS := $(wildcard protos/docpreview/v1/*.proto)
 
-# Of the images; `make image IMAGE_BASE=... IMAGE_BUILD_ARGS='...'` where the usual base cannot be pulled (docs/deploy.md).
+# Of the images; `make image IMAGE_BASE=... IMAGE_BUILD_ARGS='...'` where the usual base cannot be pulled, or TLS is inspected (docs/deploy.md).
 IMAGE_BUILDER ?= $(notdir $(firstword $(shell command -v buildah) $(shell command -v docker)))
 IMAGE_BASE ?= docker.io/library/python:3.11-slim-bookworm
 IMAGE_RUNTIME ?= $(IMAGE_BASE)

@@ -1,6 +1,8 @@
 """The rehearsal of a release, `make release-dry-run`: everything but the upload.
 
-It works on a clone of the commit, so that nothing which is not committed gets into a package.
+It works on a clone of the commit, so that nothing which is not committed gets into a package. The folder has what would
+be uploaded, and nothing else: clone and other files of the work are in one beside it, `FOLDER.work`. SHA256SUMS is
+written last, and not at all when something failed.
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ _NAMES = [package.name for package in PACKAGES]
 
 
 def main() -> int:
-    """Make all packages, or those that are named; 1 when one fails, or, with `CI` set, cannot be made here."""
+    """Make all packages, or those that are named; 1 when one fails.
+
+    A package whose tools are missing is a failure when it was named, or with `CI` set.
+    """
     parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
     parser.add_argument(
         "--into", type=Path, default=versions.ROOT / "build" / "release", help="folder that is made anew"
@@ -60,28 +65,38 @@ def main() -> int:
     for line in wrong:
         print(f"VERSIONS DIFFER {line}", file=sys.stderr)
     work = _clone(options.into.absolute())
-    wanted = options.packages or _NAMES
-    made = [_made(package, work) for package in PACKAGES if package.name in wanted]
+    results = [
+        made(package, work, required=package.name in options.packages or bool(os.environ.get("CI")))
+        for package in PACKAGES
+        if package.name in (options.packages or _NAMES)
+    ]
+    if wrong or not all(results):
+        print(f"{work.out} is NOT whole: it has no SHA256SUMS", file=sys.stderr)
+        return 1
     _sum_up(work.out)
-    return 1 if wrong or not all(made) else 0
+    return 0
 
 
 def _clone(out: Path) -> Work:
-    shutil.rmtree(out, ignore_errors=True)
-    source = out / "source"
+    between = out.with_name(f"{out.name}.work")
+    for folder in (out, between):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    source = between / "source"
     git = ("git", "-C", str(versions.ROOT), "-c", "advice.detachedHead=false")
     subprocess.run([*git, "clone", "--quiet", str(versions.ROOT), str(source)], check=True)  # noqa: S603 - our own
     changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True).stdout  # noqa: S603
     if changed:
         print("what is not committed is in no package: this is a rehearsal of the last commit", file=sys.stderr)
-    return Work(source, out, versions.version(source))
+    return Work(source, out, between, versions.version(source))
 
 
-def _made(package: Package, work: Work) -> bool:
+def made(package: Package, work: Work, *, required: bool) -> bool:
+    """Make a package into its folder and say so; false when it fails, or lacks its tools and is required."""
     missing = [tool for tool in package.tools if shutil.which(tool) is None]
     if missing:
         print(f"{package.name:12} NOT MADE: not on the PATH: {', '.join(missing)}", file=sys.stderr)
-        return not os.environ.get("CI")
+        return not required
     begin = time.monotonic()
     folder = work.out / package.name
     folder.mkdir()
@@ -97,10 +112,15 @@ def _made(package: Package, work: Work) -> bool:
 def _sum_up(out: Path) -> None:
     """The files that would be uploaded, with their sizes, and their hashes in a file."""
     files = [path for package in PACKAGES for path in sorted((out / package.name).glob("*")) if path.is_file()]
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out)}\n" for path in files]
+    lines = [f"{_hash(path)}  {path.relative_to(out)}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines))
     for path in files:
         print(f"{path.stat().st_size / 1024:10,.0f} KiB  {path.relative_to(out)}")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def images(work: Work) -> None:
         local = f"{LOCAL}-{target}:{work.version}"
         run("buildah", "push", local, f"oci-archive:{archive}:{name}:{work.version}", cwd=work.source)
         _check(archive, name, work)
-        parts, wanted = work.out / f"{name}-{work.version}.cdx.json", work.out.parent / f"{target}.txt"
+        parts, wanted = work.out / f"{name}-{work.version}.cdx.json", work.between / f"{target}.txt"
         sbom.write(target, parts, wanted, work.source, archive)
 
 

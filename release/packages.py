@@ -30,10 +30,11 @@ class PackageError(Exception):
 
 
 class Work(NamedTuple):
-    """A clean checkout of the commit, the folder for what is made of it, and the version."""
+    """A clean checkout of the commit, the folder for what is delivered, one for files in between, and the version."""
 
     source: Path
     out: Path
+    between: Path
     version: str
 
 
@@ -64,7 +65,7 @@ def python(work: Work) -> None:
         (f"docpreview-client[cli]=={work.version} docpreview-gateway[emulator,otel]=={work.version}", "3.11"),
         (f"docpreview-protos[grpc]=={work.version}", "3.9"),
     ):
-        _resolve(work.out, wanted.split(), oldest)
+        _resolve(work, wanted.split(), oldest)
 
 
 def metadata(path: Path) -> Metadata:
@@ -88,13 +89,13 @@ def _check_metadata(path: Path, version: str) -> None:
     need(found.description and found.description_content_type == "text/markdown", f"{path.name}: no README")
 
 
-def _resolve(folder: Path, wanted: list[str], oldest: str) -> None:
+def _resolve(work: Work, wanted: list[str], oldest: str) -> None:
     """Whether an installer finds all that they need: ours in the folder, the others in the registry."""
-    requirements = folder.parent / "wanted.txt"
+    requirements = work.between / "wanted.txt"
     requirements.write_text("\n".join(wanted))
     uv = Path(sys.executable).with_name("uv")
-    options = ("--quiet", "--no-sources", "--universal", "--python-version", oldest, "--find-links", folder)
-    run(uv, "pip", "compile", *options, requirements, cwd=folder)
+    options = ("--quiet", "--no-sources", "--universal", "--python-version", oldest, "--find-links", work.out)
+    run(uv, "pip", "compile", *options, requirements, cwd=work.out)
 
 
 def typescript(work: Work) -> None:
@@ -140,7 +141,7 @@ def java(work: Work) -> None:
 
 def go(work: Work) -> None:
     """The module, as the go command finds it behind a tag of a bare clone."""
-    bare, tag = work.out.parent / "go.git", f"clients/go/v{work.version}"
+    bare, tag = work.between / "go.git", f"clients/go/v{work.version}"
     run("git", "clone", "--quiet", "--bare", work.source, bare, cwd=work.source)
     run("git", "tag", "--force", tag, cwd=bare)
     settings = {
@@ -149,7 +150,7 @@ def go(work: Work) -> None:
         "GIT_CONFIG_VALUE_0": f"https://{REPOSITORY}",
         "GIT_ALLOW_PROTOCOL": "file",
         "GOFLAGS": "-mod=mod -modcacherw",
-        "GOMODCACHE": str(work.out.parent / "go-modules"),
+        "GOMODCACHE": str(work.between / "go-modules"),
         "GOPRIVATE": REPOSITORY,
         "GOWORK": "off",
     }
@@ -165,8 +166,8 @@ def chart(work: Work) -> None:
     run("helm", "lint", folder, "--values", folder / "ci" / "minimal-values.yaml", cwd=folder)
     run("helm", "package", folder, "--destination", work.out, cwd=folder)
     archive = work.out / f"docpreview-gateway-{work.version}.tgz"
-    layout = work.out.parent / "chart-layout"
-    with oci.registry(work.out.parent / "registry") as host:
+    layout = work.between / "chart-layout"
+    with oci.registry(work.between / "registry") as host:
         run("helm", "push", archive, f"oci://{host}/charts", "--plain-http", cwd=folder)
         run(
             "crane",

@@ -1,7 +1,8 @@
-"""A pytest fixture that runs the emulator for one test.
+"""Pytest fixtures that run the emulator, and a gateway in front of it, for one test.
 
 pytest imports this module in every run of every project that has the distribution installed, so it imports nothing but
-pytest and the standard library. The emulator and its web server are imported by the first test that uses them.
+pytest and the standard library. The emulator and its web server are imported by the first test that uses them, the
+gateway by its own process.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview_emulator.emulator import Emulator
+    from docpreview_emulator.gateway_process import RunningGateway
 
 
 @pytest.fixture
@@ -27,3 +29,16 @@ def docpreview_emulator(tmp_path: Path) -> "Iterator[Emulator]":
 
     with running(Emulator(tmp_path / "docpreview-emulator")) as emulator:
         yield emulator
+
+
+@pytest.fixture
+def docpreview_gateway(docpreview_emulator: "Emulator", tmp_path: Path) -> "Iterator[RunningGateway]":
+    """A running gateway in front of `docpreview_emulator`, on a free loopback port, without TLS and policy.
+
+    It is a process with one bucket that is ready for previews, stores its records and its log below the test's
+    `tmp_path`, and is killed with the test.
+    """
+    from docpreview_emulator.gateway_process import gateway_before  # noqa: PLC0415 - see the module's promise
+
+    with gateway_before(docpreview_emulator, tmp_path / "docpreview-gateway") as gateway:
+        yield gateway

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path  # noqa: TC003 - read by the library of commands
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +69,8 @@ def serve(config: Config = None, workers: Workers = None, log_format: LogFormat 
         if code := run(lambda: event_loop.run(gateway.serve(settings))):
             raise typer.Exit(code)
         return
+    if config is not None and not config.is_file():
+        fail([f"--config {config}: each worker reads it, and it is no file; write it to one"], USAGE)
     import asyncio  # noqa: PLC0415
 
     from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - without the memory of gRPC
@@ -130,28 +133,53 @@ def healthcheck(
     config: Config = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
 ) -> None:
-    """Probe the readiness of the gateway with this configuration on this machine; the exit code is 1 if not ready."""
+    """Ask the gateway with this configuration on this machine whether it serves; the exit code is 1 if not.
+
+    It prints `ready` when all is well. When the cloud or the store of creates fails, which a restart would not mend,
+    the exit code is 0 and the line says what fails.
+    """
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
-    if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
-        fail([problem], NOT_READY)
-    typer.echo("ready")
+    health = probe(*host_port(load(config).admin_listen), seconds=timeout)
+    if not health.serves:
+        fail([health.text], NOT_READY)
+    typer.echo(health.text)
 
 
 @token.command("new")
-def token_new() -> None:
+def token_new(
+    out: Annotated[
+        Path | None, typer.Option(help="New file for the token, which only its owner may read; print the hash alone.")
+    ] = None,
+) -> None:
     """Make a token. The first line is for the caller; the second, its hash, is for the policy.
 
-    The token is printed once and stored nowhere.
+    The token is stored nowhere else than in --out. The exit code is 1 when that cannot be written, or is there already.
     """
     import secrets  # noqa: PLC0415
 
     from docpreview_gateway.access import tokens  # noqa: PLC0415
 
     text, token_hash = tokens.new(secrets.token_bytes)
-    typer.echo(text)
+    if out is None:
+        typer.echo(text)
+    else:
+        _write_new(out, text + "\n")
     typer.echo(token_hash)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file of mode 0600. One that is there stays: callers may be reading it."""
+    import os  # noqa: PLC0415
+
+    try:
+        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(text)
+    except FileExistsError:
+        fail([f"--out {path}: is there already; name a new file, and put it in the place of that one later"], NOT_OK)
+    except OSError as error:
+        fail([f"--out {path}: {error.strerror}"], NOT_OK)
 
 
 @policy.command("explain")
@@ -304,7 +332,24 @@ def _policy(settings: Settings) -> Directory:
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    try:
+        app()
+    except OSError:
+        if (problem := _lost_output()) is None:
+            raise
+        sys.exit(f"error: {problem}")
+
+
+def _lost_output() -> str | None:
+    """Why stdout cannot be written, as when its disk is full; None: it can."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try it again at the end, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"stdout: {error.strerror}"
+    return None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sys
 import tarfile
 from typing import TYPE_CHECKING
@@ -23,14 +22,15 @@ def test_a_registry_gives_the_chart_back_as_it_was_and_helm_installs_it_from_the
     """A real registry on loopback; the archive in the OCI layout is put into it by crane."""
     crane = need("crane")
     need("helm")
-    made = run(sys.executable, "-m", "release", "--into", tmp_path, "chart", cwd=ROOT)
+    into = tmp_path / "out"
+    made = run(sys.executable, "-m", "release", "--into", into, "chart", cwd=ROOT)
     assert made.returncode == 0, made.stderr
-    chart = tmp_path / "chart" / f"docpreview-gateway-{VERSION}.tgz"
-    archive = tmp_path / "chart" / f"docpreview-gateway-chart-{VERSION}.oci.tar"
+    chart = into / "chart" / f"docpreview-gateway-{VERSION}.tgz"
+    archive = into / "chart" / f"docpreview-gateway-chart-{VERSION}.oci.tar"
+    assert {path for path in into.rglob("*") if path.is_file()} == {chart, archive, into / "SHA256SUMS"}
     with oci.opened(archive) as found:
         assert found.manifest["config"]["mediaType"] == "application/vnd.cncf.helm.config.v1+json"
         assert [layer["digest"] for layer in found.manifest["layers"]] == [f"sha256:{_hash(chart)}"]
-    shutil.rmtree(tmp_path / "chart-layout")
     with tarfile.open(archive) as layout:
         layout.extractall(tmp_path / "layout", filter="data")
     with oci.registry(tmp_path / "another") as host:

@@ -116,7 +116,6 @@ def test_limits_that_replicas_do_not_share_are_divided_by_their_number() -> None
     [
         ((), "preview-docpreview-gateway"),
         (("--set", "fullnameOverride=gate"), "gate"),
-        (("--set", "fullnameOverride=Gate.one"), "gate-one"),
         (("--set", "config.shared_state.namespace=previews"), "previews"),
     ],
 )

@@ -156,10 +156,10 @@ TOKEN = ("--set", "test.tlsSecretName=", "--set", "test.tokenSecretName=tok")
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        ((), ["--cert=/etc/docpreview/test/tls.crt"]),
+        ((), ["--cert=/etc/docpreview/tls/tls.crt"]),
         (TOKEN, []),
         (("--set", "test.tokenSecretName=tok"), []),
-        (("--set", "test.tokenSecretName=tok", "--set", "edge.enabled=false"), ["--cert=/etc/docpreview/test/tls.crt"]),
+        (("--set", "test.tokenSecretName=tok", "--set", "edge.enabled=false"), ["--cert=/etc/docpreview/tls/tls.crt"]),
         (("--set", "test.tlsSecretName="), []),
     ],
 )
@@ -181,7 +181,7 @@ def test_helm_test_shows_a_certificate_only_of_a_caller(options: tuple[str, ...]
         (
             "production",
             (),
-            ("corp-ca (ca.crt)", "docpreview-redis (url, ledger-url)", "docpreview-test-client (ca.crt"),
+            ("corp-ca (ca.crt)", "docpreview-redis (url, ledger-url)", "docpreview-test-client (tls.crt, tls.key)"),
         ),
         ("production", (), ("may use ListPreviewJobs of documents-1250000000.", "cert-manager makes it")),
         ("production", ("--set", "edge.enabled=false"), ("none: callers reach", "client certificates are required")),

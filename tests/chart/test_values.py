@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.chart.helm import CHART, helm, refused, rendered, values_of
 
@@ -59,6 +60,9 @@ def test_a_misspelt_key_is_refused_with_its_path(value: str, path: str, name: st
         ("config.logging.level=LOUD", "/config/logging/level"),
         ("service.port=99999", "/service/port"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("image.repository=", "/image/repository"),
+        ("emulator.image=", "/emulator/image"),
+        ("sharedState.urlKey=", "/sharedState/urlKey"),
     ],
 )
 def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str, path: str) -> None:
@@ -66,9 +70,59 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
     assert f"at '{path}'" in refused("minimal", "--set", value)
 
 
+def test_null_in_place_of_any_value_is_refused_in_words_or_does_no_harm() -> None:
+    """Null takes the chart's own value away, and templates that need it would tell of their own lines."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    inner = [f"{name}.{below}" for name, found in values.items() if isinstance(found, dict) for below in found]
+    refusals = {}
+    for path in [*values, *inner]:
+        done = helm("template", "x", str(CHART), "--values", str(values_of("minimal")), "--set", f"{path}=null")
+        refusals[path] = done.stderr
+        assert "nil pointer" not in done.stderr, path
+        assert "error calling" not in done.stderr, path
+        assert "wrong type" not in done.stderr, path
+    for name in ("policy", "credentials", "state", "edge", "config", "sharedState"):
+        assert f"missing property '{name}'" in refusals[name]
+    assert "at '/service': missing property 'port'" in refusals["service.port"]
+
+
+@pytest.mark.parametrize(
+    "password", ["redis://:s3cret@redis:6379/0", "rediss://user:s3cret@redis", "redis://:s3@cret@r"]
+)
+def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configmap(password: str) -> None:
+    """The message says where it belongs, and does not show it."""
+    said = refused("multi-region", "--set", f"sharedState.url={password}")
+    assert "sharedState.url: has a password" in said
+    assert "sharedState.secretName: kubectl create secret generic" in said
+    assert "s3" not in said
+
+
 @pytest.mark.parametrize(
     ("variant", "values", "said"),
     [
+        ("minimal", ["buckets[0].name=documents"], "buckets[0].name: documents must have the form <name>-<appid>"),
+        ("minimal", [f"buckets[0].name={'d' * 59}-12345"], "must have the form <name>-<appid>"),
+        ("minimal", ["buckets[0].region="], "buckets[0].region: must be a region in the cloud's spelling"),
+        ("minimal", ["buckets[0].region=Guangzhou"], "buckets[0].region: must be a region in the cloud's spelling"),
+        (
+            "multi-region",
+            ["buckets[1].name=docs-gz-1250000000"],
+            "buckets: docs-gz-1250000000 is listed more than once",
+        ),
+        (
+            "multi-region",
+            ["sharedState.url=redis+sentinel://s1/main?sentinel_password=x"],
+            "sharedState.url: has a password",
+        ),
+        ("multi-region", ["sharedState.url=valkey://redis"], "sharedState.url: must begin with redis://"),
+        ("multi-region", ["sharedState.url=redis"], "sharedState.url: must begin with redis://"),
+        ("minimal", ["service.port=9464"], "service.adminPort: has the number of service.port"),
+        ("production", ["service.adminPort=9465"], "service: port 9465 is that of the edge's metrics"),
+        ("minimal", ["fullnameOverride=A_b"], "fullnameOverride: the objects would be called A_b"),
+        ("minimal", ["fullnameOverride=1abc"], "fullnameOverride: the objects would be called 1abc"),
+        ("minimal", ["nameOverride=a.b"], "fullnameOverride: the objects would be called preview-a.b"),
+        ("minimal", ["extraEnv[0].name=DOCPREVIEW_LISEN"], "extraEnv: DOCPREVIEW_LISEN is no setting of the gateway"),
+        ("minimal", ["extraEnv[0].name=DOCPREVIEW_RETRY__MAX"], "extraEnv: DOCPREVIEW_RETRY__MAX is no setting"),
         ("minimal", ["buckets=null"], "buckets: name at least one"),
         ("minimal", ["buckets[0].credentials=other"], "credentials.other: missing"),
         ("minimal", ["buckets[0].upload_credentials=writer"], "credentials.writer: missing"),
@@ -86,6 +140,12 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
         ("minimal", ["autoscaling.enabled=true"], "sharedState: more than one gateway"),
         ("production", ["ledger.keySecretName="], "ledger.keySecretName: missing, and sharedState is set"),
         ("production", ["trialStore.enabled=true"], "one of sharedState.url, sharedState.secretName and trialStore"),
+        ("minimal", ["test.caSecretName=x"], "test.caSecretName, test.serverName: the gateway has no certificate"),
+        (
+            "minimal",
+            ["tls.secretName=x", "test.tlsSecretName=x"],
+            "test.tlsSecretName: a caller's certificate, and the gateway asks for none: set tls.clientCaSecretName",
+        ),
         ("production", ["autoscaling.minReplicas=99"], "autoscaling.minReplicas: must not be more"),
         ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
         ("production", ["grpcRoute.enabled=true"], "grpcRoute.parentRefs: which Gateway"),
@@ -131,6 +191,9 @@ def _open_maps(node: Any, name: str) -> Iterator[str]:
         ("state.existingClaim=ledger", "claimName: ledger"),
         ("ledger.keySecretName=keys", "secretName: keys"),
         ("service.port=443", "port: 443"),
+        ("extraEnv[0].name=DOCPREVIEW_LOGGING__LEVEL", "name: DOCPREVIEW_LOGGING__LEVEL"),
+        ("extraEnv[0].name=DOCPREVIEW_CREDENTIALS__MAIN__TOKEN", "name: DOCPREVIEW_CREDENTIALS__MAIN__TOKEN"),
+        ("extraEnv[0].name=HTTPS_PROXY", "name: HTTPS_PROXY"),
     ],
 )
 def test_a_changed_value_appears_in_the_rendered_object(value: str, shown: str) -> None:

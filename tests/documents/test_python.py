@@ -61,6 +61,18 @@ def test_the_emulators_example_of_a_test_passes(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
+def test_the_tests_of_a_service_pass(tmp_path: Path) -> None:
+    """Each file of the page as it stands, in a project that knows nothing of this repository's tests."""
+    for block in run_by(f"{HERE}::test_the_tests_of_a_service_pass"):
+        (tmp_path / block.text.partition("\n")[0].removeprefix("# ")).write_text(block.text)
+    (tmp_path / "a.pdf").write_bytes(PAGES)
+    warnings = ("-W", "error", "-o", "asyncio_default_fixture_loop_scope=function")
+    done = run(
+        sys.executable, "-m", "pytest", "-q", *warnings, "-p", "no:cacheprovider", "--rootdir", tmp_path, cwd=tmp_path
+    )
+    assert "4 passed" in done.stdout, done.stdout
+
+
 async def test_the_program_before_the_migration_and_after_it_makes_the_same_pages() -> None:
     """The vendor's SDK asks the emulator, and the client the gateway before it."""
     before, after = (

@@ -137,6 +137,43 @@ async def test_alertmanager_notifies_with_the_keys_of_the_folder_and_takes_new_o
         assert "DocpreviewErrorBudgetBurnsFast" not in json.dumps(receivers.pages)
 
 
+EXPLAINED = {
+    "DocpreviewStoreLost": {"DocpreviewReconciliationStuck", "DocpreviewErrorBudgetBurnsFast"},
+    "DocpreviewRecordsFailing": {
+        "DocpreviewReconciliationStuck",
+        "DocpreviewErrorBudgetBurnsFast",
+        "DocpreviewLimiterDegraded",
+    },
+}
+"""Alerts of faults of the store, and those that follow from them."""
+
+
+@pytest.mark.parametrize("cause", EXPLAINED)
+async def test_a_fault_of_the_store_silences_what_follows_from_it_and_nothing_else(
+    deployment: Deployment, cause: str
+) -> None:
+    """As Alertmanager itself says of each alert that fires."""
+    need("prometheus-alertmanager")
+    command = next(line for line in commands("Monitoring and alerts") if line.startswith("prometheus-alertmanager"))
+    more = f" --web.listen-address=127.0.0.1:{PORTS['9093']} --cluster.listen-address= --storage.path=alerts"
+    await asyncio.to_thread(deployment.start, command + more)
+    explained = {alert for alerts in EXPLAINED.values() for alert in alerts}
+    await _fire(*explained, "DocpreviewReloadRefused")
+    assert await _silenced() == set()
+    await _fire(cause)
+    async with asyncio.timeout(PATIENCE):
+        while await _silenced() != EXPLAINED[cause]:  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.1)
+
+
+async def _silenced() -> set[str]:
+    """The alerts that others inhibit."""
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        answer = await browser.get(f"http://127.0.0.1:{PORTS['9093']}/api/v2/alerts")
+        answer.raise_for_status()
+    return {each["labels"]["alertname"] for each in answer.json() if each["status"]["inhibitedBy"]}
+
+
 async def _fire(*names: str) -> None:
     """What Prometheus sends when these alerts fire."""
     alerts = [

@@ -161,9 +161,8 @@ def test_static_token(deployment: Deployment, calls: Calls) -> None:
     make, *puts = commands("Static token")
     tokens = []
     for _ in range(2):
-        deployment.run(make)
-        token, hashed = (callers / "report.token").read_text().split()
-        tokens.append(token)
+        hashed = deployment.run(make).strip()
+        tokens.append((callers / "report-new.token").read_text().strip())
         before = "".join(re.findall("^ *- token: .*\n", policy, re.MULTILINE))
         line = f"      - token: {hashed}\n"
         (deployment.folder / "policy-with-both.yaml").write_text(policy.replace(before, before + line))

@@ -110,11 +110,6 @@ class Image:
         found: dict[str, Any] = self.details["Docker"]["config"]
         return found
 
-    def added(self) -> list[Path]:
-        """Files that the Dockerfile added to the base."""
-        found = (self.root / folder for folder in ("opt/docpreview", "var/lib/docpreview"))
-        return [path for folder in found for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-
 
 @dataclass
 class Container:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from release import oci
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.image.composed import composed, healthcheck
-from tests.image.containers import Image, Run, bound, command, missing, network, running, tools
+from tests.image.containers import BASE, Image, Run, bound, command, missing, network, running, tools
 from tests.image.containers import working_container as container_of
 from tests.packaging.project import ROOT, pyproject
 from tests.programs import need
@@ -107,6 +109,23 @@ def test_every_file_has_its_checksum(dist: Path) -> None:
     command("env", "-C", dist, "sha256sum", "--check", "--quiet", "SHA256SUMS")
 
 
+def test_the_folder_has_what_is_delivered_and_nothing_else(dist: Path) -> None:
+    """Clone, registry and lists of the work are beside it."""
+    lines = (dist / "SHA256SUMS").read_text().splitlines()
+    delivered = {line.split("  ")[1] for line in lines} | {"SHA256SUMS"}
+    assert {str(path.relative_to(dist)) for path in dist.rglob("*") if path.is_file()} == delivered
+
+
+def test_the_wheels_are_installed_as_the_document_says(dist: Path, tmp_path: Path) -> None:
+    """Into an empty folder, with the versions of the images."""
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "dist").symlink_to(dist)
+    (tmp_path / "requirements").symlink_to(ROOT / "requirements")
+    (block,) = run_by("tests/image/test_dist.py::test_the_wheels_are_installed_as_the_document_says")
+    said = [command("env", "-C", tmp_path, "bash", "-c", words) for words, _ in commands(block.text)]
+    assert said[-1] == f"docpreview-gateway {VERSION}"
+
+
 @pytest.mark.parametrize("target", ["gateway", "emulator"])
 def test_the_sbom_names_what_is_in_the_image(target: str, dist: Path, request: pytest.FixtureRequest) -> None:
     """Debian's packages with their versions, the interpreter, and distributions with hashes."""
@@ -136,6 +155,15 @@ def test_a_registry_has_the_image_by_the_digest_of_its_archive(target: str, dist
         place = f"{host}/docpreview-{target}:{VERSION}"
         command(need("crane"), "push", "--insecure", tmp_path, place)
         assert command(need("crane"), "digest", "--insecure", place) == manifest["digest"]
+
+
+@pytest.mark.parametrize("target", ["gateway", "emulator"])
+def test_an_image_has_the_authorities_of_its_base(target: str, request: pytest.FixtureRequest) -> None:
+    """Whatever the build was given as secrets."""
+    image: Image = request.getfixturevalue(target)
+    authorities = "etc/ssl/certs/ca-certificates.crt"
+    with container_of(BASE) as (_, base):
+        assert (image.root / authorities).read_bytes() == (base / authorities).read_bytes()
 
 
 def test_the_emulators_image_has_fonts_for_chinese_japanese_and_korean(

@@ -147,6 +147,27 @@ async def test_the_program_of_the_readme_makes_pages_with_the_checkout(tmp_path:
     await _makes_pages(tmp_path, "test_the_program_of_the_readme_makes_pages_with_the_checkout", {})
 
 
+async def test_the_tests_of_a_service_pass(tmp_path: Path) -> None:
+    """Those of docs/testing.md, beside a gateway."""
+    found = run_by(f"{HERE}::test_the_tests_of_a_service_pass")
+    (program,) = (block.text for block in found if block.language == "go")
+    ((line, _),) = (found for block in found if block.language == "console" for found in commands(block.text))
+    assert ADDRESS in line
+    (tmp_path / "reports_test.go").write_text(program)
+    (tmp_path / "a.pdf").write_bytes((ROOT / "examples" / "seven-pages.pdf").read_bytes())
+    go = need("go")
+    for words in (
+        ("mod", "init", "reports"),
+        ("mod", "edit", f"-replace={MODULE}={ROOT / 'clients' / 'go'}"),
+        ("mod", "tidy"),
+    ):
+        run(go, *words, folder=tmp_path)
+    async with Emulator() as emulator, World(emulator, {}) as world:
+        tested = line.replace(ADDRESS, world.target).replace("go test", "go test -v")
+        printed = await asyncio.to_thread(run, "bash", "-c", tested, folder=tmp_path)
+    assert printed.count("--- PASS") == 2, printed
+
+
 async def _makes_pages(folder: Path, test: str, env: dict[str, str]) -> Path:
     """The program of the README, by the lines of the README that this test runs, in a module beside the checkout."""
     found = run_by(f"{HERE}::{test}")

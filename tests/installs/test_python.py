@@ -307,10 +307,10 @@ def test_the_gateway_needs_no_client_and_its_emulator_says_what_it_lacks(tmp_pat
     assert 'pip install "docpreview-gateway[emulator]"' in refused
 
 
-def test_the_fixture_of_an_installed_emulator_works_in_a_project_of_its_own(tmp_path: Path, wheels: Path) -> None:
-    """By its entry point: pytest finds the plugin."""
-    environment = installed(tmp_path, wheels, "docpreview-gateway[emulator]", "pytest")
-    (tmp_path / "test_it.py").write_text(
-        "def test_it(docpreview_emulator):\n    assert docpreview_emulator.url.startswith('http://127.0.0.1:')\n"
-    )
-    assert "1 passed" in environment.run("pytest", "-q", "test_it.py", cwd=tmp_path)
+def test_the_fixtures_of_installed_packages_work_in_a_project_of_its_own(tmp_path: Path, wheels: Path) -> None:
+    """By their entry point: pytest finds the plugin. The tests are those of docs/testing.md."""
+    environment = installed(tmp_path, wheels, "docpreview-gateway[emulator]", "docpreview-client", "pytest")
+    for block in run_by(f"{HERE}::test_the_fixtures_of_installed_packages_work_in_a_project_of_its_own"):
+        (tmp_path / block.text.partition("\n")[0].removeprefix("# ")).write_text(block.text)
+    shutil.copy(DOCUMENT, tmp_path / "a.pdf")
+    assert "2 passed" in environment.run("pytest", "-q", "-W", "error", "test_reports.py", cwd=tmp_path)

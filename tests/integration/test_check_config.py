@@ -6,19 +6,23 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
 from typer.testing import CliRunner
 
+from docpreview_emulator import Emulator
 from docpreview_gateway.__main__ import app
-from tests.integration.conftest import BUCKET, REGION
+from docpreview_gateway.wiring.gateway import Gateway
+from tests.edge_process import free_port
+from tests.integration.conftest import BUCKET, REGION, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
 KEYS = {"secret_id": "an-id", "secret_key": "a-key"}
 POLICY = "version: 1\ncallers: {shop: {identities: [{dns: shop.example}], methods: [GetPreviewJob]}}\n"
@@ -46,7 +50,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"bad-{name}").mkdir()
         (folder / f"bad-{name}" / name).write_bytes(b"junk")
     (folder / "folder-for-file" / "creates.db").mkdir(parents=True)
+    (folder / "dangling").symlink_to(folder / "nothing")
     return folder
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +89,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "a file for the state": {"state_dir": "/F/text"},
     "state below a file": {"state_dir": "/F/text/state"},
     "state in a folder that cannot be made": {"state_dir": "/proc/docpreview"},
+    "a link to nothing for the state": {"state_dir": "/F/dangling"},
+    "state below a link to nothing": {"state_dir": "/F/dangling/state"},
+    "state with a name that is too long": {"state_dir": "/F/" + "x" * 300},
     "a store that is no database": {"state_dir": "/F/bad-creates.db"},
     "a folder for the store": {"state_dir": "/F/folder-for-file"},
     "a journal that is no database": {"state_dir": "/F/bad-journal.db"},
@@ -100,6 +114,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "the key of another certificate": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/other.key")},
     "a certificate for the key": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/one.pem")},
     "an authority that is none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_ca="/F/empty")},
+    "the certificate of a server as authority": {"policy": {"file": "/F/policy.yaml"}, **tls(client_ca="/F/one.pem")},
     "revocations that are none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_crl="/F/junk")},
     "no keys of an issuer": jwt(jwks_file="/F/none"),
     "keys of an issuer that are none": jwt(jwks_file="/F/jwks"),
@@ -203,6 +218,19 @@ async def test_a_port_in_use_is_a_warning_because_it_may_be_the_gateway_itself(
     assert "the port is in use" in warning
 
 
+async def test_the_ports_of_the_gateway_itself_are_no_warning(tmp_path: Path, files: Path, emulator: Emulator) -> None:
+    """`check-config` says what `doctor` says, and not to end the gateway that serves with this configuration."""
+    listen = f"{HERE}:{free_port()}"
+    async with Gateway(settings(emulator, listen=listen)) as gateway:
+        ports = {"listen": listen, "admin_listen": f"{HERE}:{gateway.admin_port}"}
+        code, said = await asyncio.to_thread(check, written(tmp_path, files, ports))
+    assert (code, [line for line in said if "warning" in line or "end the program" in line]) == (0, [])
+    assert [
+        f"ok: {name}: {address} is in use by the gateway that answers on admin_listen"
+        for name, address in ports.items()
+    ] == [line for line in said if "in use" in line]
+
+
 def test_a_configuration_for_another_machine_is_checked_without_what_this_one_lacks(
     tmp_path: Path, files: Path
 ) -> None:
@@ -212,6 +240,34 @@ def test_a_configuration_for_another_machine_is_checked_without_what_this_one_la
     path = written(tmp_path, files, BROKEN["several mistakes"] | BROKEN["the key of another certificate"])
     code, said = check(path, "--elsewhere")
     assert (code, len(said), "tls.key" in said[0]) == (2, 1, True)
+
+
+def run(*words: str, stdin: bytes = b"", stdout: int | None = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "docpreview_gateway", *words]
+    return subprocess.run(command, input=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="the system has no /dev/stdin")
+def test_the_configuration_may_come_through_a_pipe(tmp_path: Path, files: Path) -> None:
+    """It is read once. Workers would read it again, so it is refused there."""
+    text = written(tmp_path, files, {}).read_bytes()
+    done = run("check-config", "--config", "/dev/stdin", stdin=text)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = run("serve", "--workers", "2", "--config", "/dev/stdin", stdin=text)
+    assert done.returncode == 2
+    assert done.stderr == b"error: --config /dev/stdin: each worker reads it, and it is no file; write it to one\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("command", [["check-config"], ["doctor", "--json"]])
+def test_an_output_that_cannot_be_written_is_one_line_and_no_success(
+    tmp_path: Path, files: Path, command: list[str]
+) -> None:
+    """As on a full disk: no traceback."""
+    path = written(tmp_path, files, {})
+    with Path("/dev/full").open("wb") as full:
+        done = run(*command, "--config", str(path), stdout=full.fileno())
+    assert (done.returncode, done.stderr) == (1, b"error: stdout: No space left on device\n")
 
 
 def test_check_config_may_run_beside_a_gateway_that_has_made_its_state(tmp_path: Path, files: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.doctor.checks import run_checks
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings
 from docpreview_gateway.settings.upstream import UpstreamSettings
@@ -124,6 +127,71 @@ async def test_an_answer_of_something_on_the_way_is_a_finding_about_the_way(stat
     assert all("on the way" in finding.remedy and "upstream.endpoint" in finding.remedy for finding in of_bucket)
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (bytes(9_000_000), "", "larger than the gateway reads"),
+        (gzip.compress(bytes(9_000_000)), "Content-Encoding: gzip\r\n", "larger than the gateway reads"),
+        (b"plain", "Content-Encoding: gzip\r\n", "not gzip"),
+    ],
+)
+async def test_a_reply_that_cannot_be_read_is_a_finding_and_other_checks_are_told_all_the_same(
+    body: bytes, headers: str, said: str
+) -> None:
+    """A download page of a proxy, for example."""
+    async with RawServer(lambda exchange: exchange.answer(body, "200 OK", OF_CI + headers)) as proxy:
+        found = await run_checks(settings(proxy))
+    assert {finding.check for finding in found} >= {"files", "state", "ports", "store", "dns", "pages"}
+    of_bucket = [finding for finding in found if finding.check == "binding"]
+    assert of_bucket
+    assert all(said in finding.result and "on the way" in finding.remedy for finding in of_bucket)
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://cloud.example"])
+async def test_what_to_do_names_the_endpoint_only_where_one_is_set(endpoint: str | None) -> None:
+    bucket = Bucket(BUCKET, REGION, "main")
+    credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
+    rejected = b"<Error><Code>InvalidHostName</Code><Message>m</Message><RequestId>r1</RequestId></Error>"
+    answers = [
+        lambda exchange: exchange.answer(b"<html>", "404 Not Found", "Server: nginx\r\n"),
+        lambda exchange: exchange.answer(rejected, "400 Bad Request", OF_CI),
+        lambda exchange: exchange.answer(b"plain", "200 OK", "Content-Encoding: gzip\r\n"),
+        lambda exchange: exchange.send(b"no HTTP\r\n\r\n"),
+    ]
+    for answer in answers:
+        async with RawServer(answer) as server:
+            transport = AiohttpTransport(base_url=server.url, connect_seconds=5, read_seconds=5)
+            async with transport:
+                network, clock = SystemNetwork({}), SystemClock()
+                found = await Diagnostics(network, transport, credentials, clock, endpoint=endpoint).findings(
+                    [], [bucket]
+                )
+                uploads = replace(bucket, upload_credentials="main")
+                found.append(await upload_finding(uploads, transport, credentials, clock.now(), endpoint))  # type: ignore[arg-type]
+        todo = [each.remedy for each in found if each is not None and not each.ok]
+        assert todo
+        assert any("upstream.endpoint" in each for each in todo) == (endpoint is not None)
+
+
+async def test_an_address_of_pages_that_does_not_open_is_told_with_the_base_only_where_one_is_set() -> None:
+    bucket = Bucket(BUCKET, REGION, "main")
+    credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
+    async with RawServer(lambda exchange: exchange.answer(b"<html>", "404 Not Found", "Server: nginx\r\n")) as web:
+        transport = AiohttpTransport(base_url=web.url, connect_seconds=5, read_seconds=5)
+        async with transport:
+            now = SystemClock().now()
+            without = await page_finding(bucket, transport, credentials, now, None)
+            with_one = await page_finding(bucket, transport, credentials, now, f"{web.url}/{{host}}")
+    assert "or set upstream.object_url_base" in without.remedy
+    assert "correct upstream.object_url_base" in with_one.remedy
+
+
+async def test_an_endpoint_that_can_be_no_host_name_is_a_dns_finding(emulator: Emulator) -> None:
+    """Python's resolver has an error of its own for it."""
+    found = await problems(emulator, upstream=UpstreamSettings(endpoint=f"http://{'a' * 64}.example:1"))
+    assert "1 to 63 characters" in found["dns"].result
+
+
 async def test_a_paused_or_missing_queue_is_a_queue_finding(emulator: Emulator) -> None:
     """The finding says which of the two it is."""
     other = BucketSettings(name=BUCKET, region=REGION, credentials="main", default_queue_id="p123")
@@ -173,7 +241,7 @@ async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator:
     async with transport:
         clock = FakeClock(SystemClock().now() + ahead)
         credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
-        examination = Diagnostics(SystemNetwork({}), transport, credentials, clock)
+        examination = Diagnostics(SystemNetwork({}), transport, credentials, clock, endpoint=emulator.url)
         found = [finding for finding in await examination.findings([], [bucket]) if not finding.ok]
     assert {finding.check for finding in found} == {"clock"}
     assert any(("ahead of" if ahead > 0 else "behind") in finding.result for finding in found)

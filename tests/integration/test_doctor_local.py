@@ -22,6 +22,7 @@ from docpreview_gateway.settings.access import AuthSettings
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.edge_process import free_port
 from tests.fakes.raw_server import RawServer
 from tests.integration.conftest import settings
 
@@ -69,7 +70,10 @@ async def test_every_file_that_cannot_be_used_is_a_finding_with_its_setting(emul
     assert all(str(tmp_path) in each.result and each.remedy for each in findings)
 
 
-@pytest.mark.parametrize(("mode", "level"), [(0o700, "ok"), (0o755, "ok"), (0o777, "problem"), (0o770, "problem")])
+@pytest.mark.parametrize(
+    ("mode", "level"),
+    [(0o700, "ok"), (0o755, "ok"), (0o1755, "ok"), (0o777, "problem"), (0o770, "problem"), (0o1777, "problem")],
+)
 async def test_state_that_other_users_may_write_is_a_problem_with_the_mode(
     emulator: Emulator, tmp_path: Path, mode: int, level: str
 ) -> None:
@@ -104,10 +108,37 @@ async def test_a_secret_that_others_may_read_is_a_finding(
     assert levels == ([] if level == "ok" else [level])
 
 
+@pytest.mark.parametrize(("mode", "level"), [(0o600, "ok"), (0o640, "ok"), (0o644, "warning"), (0o666, "problem")])
+async def test_keys_that_others_may_read_are_findings_with_what_they_are_for(
+    emulator: Emulator, tmp_path: Path, mode: int, level: str
+) -> None:
+    tls = certificate(tmp_path, begin=-DAY, end=90 * DAY)
+    redis = tmp_path / "redis.key"
+    redis.write_bytes(tls["key"].read_bytes())
+    cloud = tmp_path / "cloud-keys.yaml"
+    cloud.write_text("secret_id: a\nsecret_key: b\n")
+    for path in (tls["key"], redis, cloud):
+        path.chmod(mode)
+    url = f"rediss://127.0.0.1:1?ssl_certfile={tls['certificate']}&ssl_keyfile={redis}"
+    shared = {"url": url, "namespace": "docs"}
+    key = tmp_path / "ledger.key"
+    key.write_text("k" * 40)
+    key.chmod(0o600)
+    values = settings(
+        emulator, tls=tls, credentials={"main": {"file": cloud}}, shared_state=shared, ledger={"key_file": key}
+    )
+    findings = {each.subject: each for each in found(values) if "mode" in each.result and each.check == "files"}
+    named = {str(tls["key"]): "gateway's certificate", str(cloud): "credentials.main", str(redis): "Redis"}
+    assert findings.keys() == (set() if level == "ok" else named.keys())
+    assert all(each.level == level and named[path] in each.result for path, each in findings.items())
+    assert all(each.remedy == f"chmod 600 {path}" for path, each in findings.items())
+
+
 def certificate(folder: Path, *, begin: timedelta, end: timedelta) -> dict[str, Any]:
     now = datetime.fromtimestamp(SystemClock().now(), UTC)
     issued = trustme.CA().issue_cert("localhost", not_before=now + begin, not_after=now + end)
     issued.private_key_pem.write_to_path(folder / "tls.key")
+    (folder / "tls.key").chmod(0o600)
     issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
     return {"certificate": folder / "tls.crt", "key": folder / "tls.key"}
 
@@ -141,10 +172,37 @@ async def test_a_port_in_use_is_a_problem_unless_this_gateway_has_it(emulator: E
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wrong = problem(settings(emulator, listen=f"127.0.0.1:{taken.getsockname()[1]}"), "ports")
         assert (wrong.subject, "is in use" in wrong.result) == ("listen", True)
-    async with Gateway(settings(emulator)) as gateway:
-        values = settings(emulator, listen=f"127.0.0.1:{gateway.port}", admin_listen=f"127.0.0.1:{gateway.admin_port}")
-        ports = [each for each in await asyncio.to_thread(found, values) if each.check == "ports"]
-    assert [(each.level, "a gateway answers" in each.result) for each in ports] == [("ok", True)] * 2
+    async with Gateway(settings(emulator, listen=f"127.0.0.1:{free_port()}")) as gateway:
+        ports = await of_ports(settings(emulator, **addresses(gateway.port, gateway.admin_port)))
+    assert [(each.level, "the gateway that answers" in each.result) for each in ports] == [("ok", True)] * 2
+
+
+async def test_a_port_of_another_program_is_a_problem_beside_the_admin_port_of_another_gateway(
+    emulator: Emulator,
+) -> None:
+    """Each of the two is in use, and neither by a gateway with this configuration."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = taken.getsockname()[1]
+        async with Gateway(settings(emulator, listen=f"127.0.0.1:{free_port()}")) as gateway:
+            ports = await of_ports(settings(emulator, **addresses(other, gateway.admin_port)))
+    assert [(each.subject, each.level) for each in ports] == [("listen", "problem"), ("admin_listen", "problem")]
+    assert all(f"listens on 127.0.0.1:{gateway.port}" in each.result for each in ports)
+    assert all("choose another port" in each.result for each in ports)
+
+
+async def test_a_gateway_on_all_interfaces_has_its_port_on_loopback_too(emulator: Emulator) -> None:
+    everywhere = f"0.0.0.0:{free_port()}"
+    async with Gateway(settings(emulator, listen=everywhere, auth="insecure")) as gateway:
+        ports = await of_ports(settings(emulator, **addresses(gateway.port, gateway.admin_port)))
+    assert [each.level for each in ports] == ["ok", "ok"]
+
+
+def addresses(port: int, admin_port: int) -> dict[str, str]:
+    return {"listen": f"127.0.0.1:{port}", "admin_listen": f"127.0.0.1:{admin_port}"}
+
+
+async def of_ports(values: Settings) -> list[Finding]:
+    return [each for each in await asyncio.to_thread(found, values) if each.check == "ports"]
 
 
 async def test_a_web_server_on_the_admin_port_is_not_taken_for_a_gateway(emulator: Emulator) -> None:

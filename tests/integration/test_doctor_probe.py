@@ -174,3 +174,20 @@ def test_a_wrong_option_ends_the_probe_before_a_job(tmp_path: Path, arguments: t
         code, output = probe(path, "--yes", *arguments)
         assert (code, emulator.accepted_jobs) == (2, 0)
     assert said in output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--bucket", BUCKET),
+        ("--document", "a.pdf"),
+        ("--report", "report.json"),
+        ("--yes",),
+        ("--yes", "--bucket", "b"),
+    ],
+)
+def test_options_of_the_probe_are_refused_without_it(options: tuple[str, ...]) -> None:
+    """Who gives them expects a job, and a record of it."""
+    done = CliRunner().invoke(app, ["doctor", *options])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert all(option in done.stderr for option in (*options, "--probe") if option.startswith("--"))

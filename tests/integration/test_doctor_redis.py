@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from docpreview_gateway.doctor import redis_checks
 from docpreview_gateway.doctor.redis_checks import redis_findings
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
+from tests.redis_groups import running_cluster
 from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -58,8 +60,11 @@ async def test_a_server_that_is_not_there_is_told_with_the_words_of_the_system()
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("redis+cluster://127.0.0.1:1", "no node of the cluster answers: Connection refused"),
-        ("redis+sentinel://127.0.0.1:1/main", "no Sentinel that answers knows the master"),
+        ("redis+cluster://127.0.0.1:1", "no node of the cluster can be used: Connection refused"),
+        (
+            "redis+sentinel://127.0.0.1:1/main",
+            "no Sentinel that answers knows the master of that name: 127.0.0.1:1: no connection: Connection ref",
+        ),
         ("unix:///tmp/docpreview-none.sock", "no connection: No such file or directory"),
     ],
 )
@@ -82,7 +87,7 @@ async def test_a_wrong_or_missing_password_is_told_as_that_and_not_shown(tmp_pat
 
 
 @contextmanager
-def with_tls(folder: Path) -> Iterator[tuple[RedisServer, int]]:
+def with_tls(folder: Path, *, wants: str = "no") -> Iterator[tuple[RedisServer, int]]:
     """A server with TLS too, on the port that is returned; its authority is `ca.pem`."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -91,7 +96,7 @@ def with_tls(folder: Path) -> Iterator[tuple[RedisServer, int]]:
     issued.cert_chain_pems[0].write_to_path(folder / "server.pem")
     issued.private_key_pem.write_to_path(folder / "server.key")
     names = ("--tls-cert-file", "server.pem", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.pem")
-    with running_redis(folder, *names, "--tls-auth-clients", "no") as server:
+    with running_redis(folder, *names, "--tls-auth-clients", wants) as server:
         for port in range(server.port + 1, server.port + 50):
             if redis_ok := server.command("CONFIG", "SET", "tls-port", str(port)) == b"+OK\r\n":
                 yield server, port
@@ -149,6 +154,115 @@ async def test_the_rule_that_a_remedy_names_is_enough(redis: RedisServer) -> Non
     assert [each for each in found if each.level != "ok"] == []
 
 
+@pytest.mark.parametrize(
+    ("url", "todo"),
+    [
+        ("redis://127.0.0.1:{port}/99", "a lower database"),
+        ("redis+cluster://127.0.0.1:{port}", "use redis:// in place of redis+cluster://"),
+        ("redis+sentinel://127.0.0.1:{port}/main", "this is no Sentinel"),
+    ],
+)
+async def test_a_url_of_another_kind_than_its_server_is_told_with_what_to_write(
+    redis: RedisServer, url: str, todo: str
+) -> None:
+    found = await problem(url.format(port=redis.port))
+    assert todo in found.remedy
+    assert "with args" not in found.result
+
+
+@pytest.mark.parametrize(
+    ("url", "todo"),
+    [
+        ("redis://127.0.0.1:{port}/0", "use redis+cluster:// in place of redis://"),
+        ("redis://127.0.0.1:{port}/1", "use redis+cluster://, without a database"),
+        ("redis+cluster://127.0.0.1:{port}", "complete the cluster"),
+    ],
+)
+async def test_a_node_of_a_cluster_is_told_with_the_scheme_of_clusters(tmp_path: Path, url: str, todo: str) -> None:
+    """This one is alone, and has no slots yet."""
+    with running_redis(tmp_path, "--cluster-enabled", "yes", high_port=False) as node:
+        assert todo in (await problem(url.format(port=node.port))).remedy
+
+
+async def test_a_node_of_a_whole_cluster_is_told_with_the_scheme_of_clusters(tmp_path: Path) -> None:
+    """Of three nodes two do not have the namespace's slot."""
+    with running_cluster(tmp_path) as cluster:
+        found = [await findings(node.url) for node in cluster.nodes]
+        assert [each for each in await findings(cluster.url) if each.level != "ok"] == []
+    wrong = [each for of_node in found for each in of_node if not each.ok]
+    assert [each.remedy.startswith("use redis+cluster://") for each in wrong] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("url", "todo"),
+    [
+        ("redis://127.0.0.1:{port}/0", "use redis+sentinel://"),
+        ("redis+sentinel://127.0.0.1:{port}/main", "the name that the master has at the Sentinels"),
+        ("redis+cluster://127.0.0.1:{port}", "redis+sentinel://"),
+        ("redis+sentinel://127.0.0.1:1/main", "check the address"),
+    ],
+)
+async def test_a_sentinel_is_told_with_what_to_write(tmp_path: Path, url: str, todo: str) -> None:
+    (tmp_path / "sentinel.conf").touch()
+    with running_redis(tmp_path, config="sentinel.conf", mode=("--sentinel",)) as sentinel:
+        assert todo in (await problem(url.format(port=sentinel.port))).remedy
+
+
+@pytest.mark.parametrize("kind", ["", "+cluster"])
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("", "is needed where it wants a client certificate"),
+        ("own.pem", "must be of an authority that the server trusts"),
+    ],
+)
+async def test_a_server_that_wants_another_client_certificate_is_told_with_the_option(
+    tmp_path: Path, kind: str, own: str, said: str
+) -> None:
+    """Without one, and with one of an authority that it does not know."""
+    trustme.CA().issue_cert("gateway").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    with with_tls(tmp_path, wants="yes") as (_, port):
+        given = f"&ssl_certfile={tmp_path}/{own}" if own else ""
+        wrong = await problem(f"rediss{kind}://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/ca.pem{given}")
+    assert f"ssl_certfile {said}" in wrong.remedy
+
+
+async def test_a_certificate_that_no_node_of_a_cluster_has_trusted_is_told_as_that(tmp_path: Path) -> None:
+    with with_tls(tmp_path) as (_, port):
+        wrong = await problem(f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/other.pem")
+    assert "not trusted" in wrong.result
+    assert "ssl_ca_certs" in wrong.remedy
+
+
+async def test_sentinels_whose_certificates_are_not_trusted_are_told_as_that(tmp_path: Path) -> None:
+    """The library tells only that there was an error."""
+    with with_tls(tmp_path) as (_, port):
+        wrong = await problem(f"rediss+sentinel://127.0.0.1:{port}/main?ssl_ca_certs={tmp_path}/other.pem")
+    assert f"127.0.0.1:{port}: its certificate is not trusted" in wrong.result
+    assert "ssl_ca_certs" in wrong.remedy
+
+
+async def test_a_sentinel_that_wants_a_password_is_told_with_the_options_for_it(tmp_path: Path) -> None:
+    (tmp_path / "sentinel.conf").write_text("requirepass secret\n")
+    with running_redis(tmp_path, config="sentinel.conf", mode=("--sentinel",)) as sentinel:
+        wrong = await problem(f"redis+sentinel://127.0.0.1:{sentinel.port}/main?sentinel_password=wrong")
+    assert "sentinel_password" in wrong.remedy
+    assert "wrong" not in str(wrong)
+
+
+async def test_answers_that_are_none_of_a_redis_server_are_a_finding() -> None:
+    """A server may answer anything, such as a text in place of a list."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while sent := await reader.read(65536):
+            writer.write(b"$3\r\nabc\r\n" * sent.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        found = await problem(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    assert "unexpected answer" in found.result
+
+
 async def test_a_full_server_is_told_with_its_memory(redis: RedisServer) -> None:
     assert redis.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
     assert "maxmemory" in (await problem(redis.url)).remedy
@@ -159,6 +273,10 @@ async def test_a_server_whose_clock_is_off_is_told_with_the_difference(redis: Re
     found = await problem(redis.url, clock=FakeClock(SystemClock().now() - ahead))
     assert re.search(rf"(59\d|60\d) s {'ahead of' if ahead > 0 else 'behind'}", found.result)
     assert "NTP" in found.remedy
+
+
+async def test_clocks_of_one_machine_agree(redis: RedisServer) -> None:
+    assert "its clock agrees with this machine's" in [each.result for each in await findings(redis.url)]
 
 
 async def test_a_namespace_without_records_beside_others_is_a_warning_that_names_them(redis: RedisServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from docpreview_gateway.settings.sections import LedgerSettings, SharedStateSett
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import eventually, settings
 from tests.integration.gateway_processes import configuration
+from tests.integration.test_doctor_redis import with_tls
 from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -46,6 +48,15 @@ def shared(emulator: Emulator, redis: RedisServer, tmp_path: Path, **more: Any) 
     key.write_text("k" * 40)
     state = SharedStateSettings.model_validate({"url": redis.url, "namespace": "docs", "ledger_timeout_seconds": 3})
     return settings(emulator, shared_state=state, ledger=LedgerSettings(key_file=key), state_dir=tmp_path, **more)
+
+
+def as_user(values: Settings, redis: RedisServer, rights: str) -> Settings:
+    """The settings with a user of the server who has these rights, and the keys and channels of the gateway."""
+    user = f"ACL SETUSER docs on >pw ~docpreview:* &docpreview:* {rights}"
+    assert redis.command(user) == b"+OK\r\n"
+    url = redis.url.replace("redis://", "redis://docs:pw@")
+    state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+    return values.model_copy(update={"shared_state": state})
 
 
 def results(found: list[Finding]) -> str:
@@ -127,14 +138,56 @@ async def test_a_redis_that_may_lose_records_is_a_finding_with_the_setting(
     assert words in problems(await store_findings(shared(emulator, redis, tmp_path)))
 
 
-async def test_a_redis_that_takes_no_writes_is_a_finding(
+async def test_a_redis_whose_default_user_lacks_rights_is_a_finding_with_the_command_that_mends_it(
     emulator: Emulator, redis: RedisServer, tmp_path: Path
 ) -> None:
-    """It is full, and still answers every read."""
-    assert redis.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
-    found = problems(await store_findings(shared(emulator, redis, tmp_path)))
-    assert "cannot be written" in found
-    assert "cannot be read" not in found
+    """Its next restart would leave out every record: it reads transactions back as that user."""
+    values = as_user(shared(emulator, redis, tmp_path), redis, "+@all")
+    assert redis.command("ACL SETUSER docs ~* &* +@all") == b"+OK\r\n"
+    with socket.create_connection(("127.0.0.1", redis.port), timeout=5) as default:
+        # What shuts the user out would shut out the one who mends it.
+        default.sendall(b"AUTH docs pw\r\nACL SETUSER default off resetkeys -@all\r\n")
+        assert b"+OK" in default.recv(100)
+        found = problems(await store_findings(values))
+        assert "a restart loses records; ACL SETUSER default ~* &* +@all" in found
+        default.sendall(b"ACL SETUSER default ~* &* +@all\r\n")
+        assert b"+OK" in default.recv(100)
+        assert [each for each in await store_findings(values) if each.level != "ok"] == []
+
+
+@pytest.mark.parametrize(
+    ("rights", "unknown"),
+    [
+        ("-acl", "the rights of its user default"),
+        ("-config", "appendfsync"),
+        ("-info", "appendonly"),
+        ("-@admin -@dangerous +info +config|get", "the rights of its user default"),
+    ],
+)
+async def test_what_a_user_may_not_ask_the_server_is_a_warning_with_the_rights_to_give(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, rights: str, unknown: str
+) -> None:
+    values = as_user(shared(emulator, redis, tmp_path), redis, f"+@all {rights}")
+    warned = [each for each in await store_findings(values) if each.level == "warning"]
+    assert len(warned) == 1
+    assert warned[0].result.endswith(f"the server does not say {unknown}")
+    assert "+info +config|get +acl|dryrun" in warned[0].remedy
+    assert redis.command("ACL SETUSER docs +info +config|get +acl|dryrun") == b"+OK\r\n"
+    assert "warning" not in {each.level for each in await store_findings(values)}
+
+
+@pytest.mark.parametrize(
+    ("command", "todo"),
+    [("CONFIG SET maxmemory 1", "more memory (maxmemory)"), ("REPLICAOF 127.0.0.1 1", "name the master")],
+)
+async def test_a_redis_that_takes_no_writes_is_a_finding_with_what_to_do(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, command: str, todo: str
+) -> None:
+    """It is full, or a replica, and still answers every read."""
+    assert redis.command(*command.split()) == b"+OK\r\n"
+    (found,) = [each for each in await store_findings(shared(emulator, redis, tmp_path)) if not each.ok]
+    assert found.result.startswith("cannot be written")
+    assert todo in found.remedy
 
 
 async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(
@@ -147,6 +200,34 @@ async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(
     found = problems(await store_findings(values.model_copy(update={"shared_state": state})))
     assert "cannot be read" in found
     assert "hidden-word" not in found
+
+
+async def test_a_redis_whose_certificate_is_not_trusted_is_told_as_that_by_doctor_and_by_the_store(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    """The number of OpenSSL's error is also that of a system error, `Operation not permitted`."""
+    values = shared(emulator, redis, tmp_path)
+    with with_tls(tmp_path) as (_, port):
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tmp_path}/other.pem"
+        state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+        (found,) = [
+            each for each in await store_findings(values.model_copy(update={"shared_state": state})) if not each.ok
+        ]
+    assert "the server's certificate is not trusted: " in found.result
+    assert "not permitted" not in found.result
+    assert "ssl_ca_certs" in found.remedy
+
+
+async def test_a_user_who_may_not_ask_for_settings_is_told_with_the_rights(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    rights = ("~docpreview:2:*", "&docpreview:2:*", "+@all", "-info")
+    assert redis.command("ACL", "SETUSER", "docs", "on", ">pw", *rights) == b"+OK\r\n"
+    values = shared(emulator, redis, tmp_path)
+    url = redis.url.replace("redis://", "redis://docs:pw@")
+    state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+    found = await store_findings(values.model_copy(update={"shared_state": state}))
+    assert any("+info +config|get" in each.remedy for each in found)
 
 
 async def test_a_key_file_or_folder_that_cannot_be_used_is_a_finding(
@@ -191,5 +272,5 @@ async def test_a_command_writes_findings_to_stdout_and_the_log_to_stderr(
     else:
         assert (lines, code) == ([], 3)
         assert "error: the store cannot be read: " in log
-        assert "       to do: check the address" in log
+        assert "       to do: check that this is a Redis or Valkey server" in log
     assert "Redis error reply" in log

@@ -191,6 +191,25 @@ async def test_a_changed_policy_is_applied_as_a_whole_and_an_invalid_one_not_at_
         await until(lambda: refused() == 0)
 
 
+async def test_configured_limits_are_measured_from_the_start_and_change_with_the_policy(
+    emulator: Emulator, policy: Policy
+) -> None:
+    """No call is needed for it: a budget that was cut shows as it is, with what was used before."""
+    policy.callers["one"]["budget"] = {"per_day": 400}
+    policy.write()
+    async with gateway(emulator, policy) as running:
+        limit = partial(
+            running.registry.get_sample_value, "docpreview_caller_limit", {"caller": "one", "limit": "pages_day"}
+        )
+        assert limit() == 400
+        policy.callers["one"]["budget"] = {"per_day": 20}
+        policy.write()
+        await until(lambda: limit() == 20)
+        del policy.callers["one"]["budget"]
+        policy.write()
+        await until(lambda: limit() is None)
+
+
 async def test_an_invalid_policy_fails_the_start_before_the_store_is_touched(
     emulator: Emulator, policy: Policy, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,11 +18,14 @@ from typer.testing import CliRunner
 
 from docpreview_gateway.__main__ import app
 from docpreview_gateway.access import tokens
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.integration.issuer import Issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+HERE = "tests/integration/test_policy_commands.py"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUCKET = "examplebucket-1250000000"
 ISSUER = "https://idp.corp.example"
@@ -71,6 +75,16 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_the_command_of_the_document_explains_a_call_that_is_allowed(config: Path) -> None:
+    """With the policy that the document quotes."""
+    (block,) = run_by(f"{HERE}::test_the_command_of_the_document_explains_a_call_that_is_allowed")
+    ((line, _),) = commands(block.text)
+    _, *words = shlex.split(line.replace("gateway.yaml", str(config)))
+    code, said = run(*words)
+    assert code == 0, said
+    assert "callers.shop" in said
+
+
 def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     """Each run prints another token."""
     (code, first), (_, second) = run("token", "new"), run("token", "new")
@@ -80,6 +94,21 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     assert found is not None
     assert tokens.parse_hash(hashed).matches(found[1])
     assert not tokens.parse_hash(second.split()[1]).matches(found[1])
+
+
+def test_token_new_writes_the_token_to_a_file_of_its_owner_and_prints_the_hash_alone(tmp_path: Path) -> None:
+    """As the client reads it: one line. A file that is there stays, since callers may read it."""
+    path = tmp_path / "report.token"
+    code, hashed = run("token", "new", "--out", str(path))
+    split = tokens.split((written := path.read_text()).strip())
+    assert (code, oct(path.stat().st_mode & 0o777)) == (0, "0o600")
+    assert split is not None
+    assert tokens.parse_hash(hashed.strip()).matches(split[1])
+    code, said = run("token", "new", "--out", str(path))
+    assert (code, path.read_text()) == (1, written)
+    assert "is there already" in said
+    code, said = run("token", "new", "--out", str(tmp_path / "none" / "report.token"))
+    assert (code, said.endswith("report.token: No such file or directory\n")) == (1, True)
 
 
 @pytest.mark.parametrize(

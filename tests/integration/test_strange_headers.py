@@ -70,5 +70,5 @@ async def test_a_token_with_a_wrong_byte_is_in_no_log_line(emulator: Emulator, t
     assert [form for form in forms(token.split("_", 2)[2]) if form in log] == []
     entries = [json.loads(line) for line in log.splitlines()]
     texts = {entry.get("text") for entry in entries if entry["event"] == "log line of a library"}
-    assert "Invalid encoding on %s" in texts
+    assert "Invalid encoding on ..." in texts
     assert not any("message.DecodeError" in str(entry.get("exception")) for entry in entries)

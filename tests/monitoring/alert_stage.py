@@ -151,8 +151,10 @@ class Trial:
         return str(job.job_id)
 
     @asynccontextmanager
-    async def reads(self, gateway: Running, metadata: tuple[tuple[str, str], ...] = ()) -> AsyncIterator[None]:
-        """Callers that read jobs all the time, past the cache."""
+    async def reads(
+        self, gateway: Running, metadata: tuple[tuple[str, str], ...] = (), patience: float = 5
+    ) -> AsyncIterator[None]:
+        """Callers that read jobs all the time, past the cache; each call has `patience` as its deadline in seconds."""
         request = GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "0" * 32)
         sent = (("cache-control", "no-cache"), *(metadata or self.metadata))
 
@@ -161,7 +163,7 @@ class Trial:
                 stub: Any = PreviewJobServiceStub(channel)
                 while True:
                     with suppress(grpc.aio.AioRpcError):
-                        await stub.GetPreviewJob(request, metadata=sent, timeout=5)
+                        await stub.GetPreviewJob(request, metadata=sent, timeout=patience)
                     await asyncio.sleep(PAUSE)
 
         tasks = [asyncio.create_task(read()) for _ in range(READERS)]

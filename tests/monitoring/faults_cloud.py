@@ -66,6 +66,25 @@ async def cloud_failing(trial: Trial) -> None:
         await trial.ends("DocpreviewUpstreamFailing", *BURNS)
 
 
+@fault(*BURNS, beside=("DocpreviewUpstreamFailing", "DocpreviewBreakerOpen"))
+async def cloud_hangs(trial: Trial) -> None:
+    """The cloud answers gets later than callers wait, and all else at once. The runbook's queries show it."""
+    async with trial.gateway(breaker=NO_BREAKER) as gateway, trial.reads(gateway, patience=2):
+        await trial.scraped("docpreview_upstream_request_duration_seconds_count")
+        trial.emulator.add_fault("latency", "get", seconds=20, times=None)
+        await trial.fires(*BURNS)
+        ran = await trial.shell(gateway).diagnose("error-budget-burns-fast")
+        text = said(ran)
+        assert 'operation="get", outcome_class="timeout"' in text
+        assert re.search("reason=.(DEADLINE_EXCEEDED|UPSTREAM_TIMEOUT)", text)
+        (tail,) = (each.output for each in ran if "histogram_quantile(0.99" in each.command)
+        assert float(re.findall(r'operation="get"} => ([\d.]+)', tail)[0]) > 1
+        (waiting,) = (each.output for each in ran if "docpreview_upstream_in_flight" in each.command)
+        assert float(re.findall(r"=> ([\d.]+)", waiting)[0]) >= 1
+        trial.emulator.clear_faults()
+        await trial.ends("DocpreviewErrorBudgetBurnsFast")
+
+
 @fault("DocpreviewCredentialsRefused")
 async def credentials_refused(trial: Trial) -> None:
     """The key was rotated in the cloud and not here. The runbook's cure: write the new one to the file."""
@@ -81,6 +100,7 @@ async def credentials_refused(trial: Trial) -> None:
         new.write_text(yaml.safe_dump(KEYS))
         new.replace(file)
         await trial.ready(gateway)
+        assert '"event":"reloaded"' in said(await trial.shell(gateway).diagnose("credentials-refused"), but=("doctor",))
         await trial.ends("DocpreviewCredentialsRefused")
 
 

@@ -54,12 +54,55 @@ async def store_lost(trial: Trial) -> None:
         await trial.fires("DocpreviewStoreLost")
         assert "the store of creates has lost records" in await trial.unready(gateway)
         shell = trial.shell(gateway)
-        text = said(await shell.diagnose("store-lost"), but=("store status",))
+        text = said(await shell.diagnose("store-lost"), but=("store status", "redis-cli"))
         assert "the store has lost records" in text
         assert '"event":"the store of creates has lost records' in text
         said(await shell.mend("store-lost"))
         await trial.ends("DocpreviewStoreLost")
         await trial.ready(gateway)
+
+
+@fault("DocpreviewStoreLost", beside=(STUCK,))
+async def store_emptied(trial: Trial) -> None:
+    """Somebody has emptied the Redis server, which the runbook's commands show. The cure is that of a lost file."""
+    with running_redis(trial.folder) as server:
+        shared = {"url": server.url, "ledger_timeout_seconds": 3}
+        changes = trial.policed(budget={"per_day": 100, "estimate": 1})
+        async with trial.gateway(ledger={"on_loss": "refuse"}, shared_state=shared, **changes) as gateway:
+            await trial.create(gateway, new_id())
+            server.command("FLUSHALL")
+            assert await trial.create(gateway, new_id()) == "LEDGER_UNAVAILABLE"
+            assert await trial.create(gateway) == "LIMITER_UNAVAILABLE"
+            await trial.fires("DocpreviewStoreLost")
+            shell = trial.shell(gateway, REDIS=server.url)
+            text = said(await shell.diagnose("store-lost"), but=("store status",))
+            assert "cmdstat_flushall:calls=1" in text
+            assert "uptime_in_seconds:" in text
+            assert "role:master" in text
+            assert "evicted_keys:0" in text
+            said(await shell.mend("store-lost"))
+            await trial.ends("DocpreviewStoreLost")
+            await trial.ready(gateway)
+
+
+@fault("DocpreviewRecordsFailing", beside=(STUCK, "DocpreviewLimiterDegraded"))
+async def redis_full(trial: Trial) -> None:
+    """Redis answers, and has no memory for another record. The runbook's cure: `config set maxmemory`."""
+    with running_redis(trial.folder) as server:
+        changes = trial.policed(budget={"per_day": 100, "estimate": 1})
+        async with trial.gateway(shared_state={"url": server.url}, **changes) as gateway:
+            await trial.create(gateway, new_id())
+            await trial.ready(gateway)
+            server.command("CONFIG SET maxmemory 1")
+            assert await trial.create(gateway, new_id()) == "LEDGER_UNAVAILABLE"
+            assert await trial.create(gateway) == "LIMITER_UNAVAILABLE"
+            await trial.fires("DocpreviewRecordsFailing")
+            shell = trial.shell(gateway, REDIS=server.url)
+            assert "command not allowed when used memory > 'maxmemory'" in said(await shell.diagnose("records-failing"))
+            assert "errorstat_OOM" in said(await shell.diagnose("limiter-degraded"))
+            assert "maxmemory_human:1B" in said(await shell.mend("records-failing"))
+            await trial.ends("DocpreviewRecordsFailing")
+            await trial.ready(gateway)
 
 
 @fault("DocpreviewLimiterDegraded", "DocpreviewRecordsFailing", beside=(STUCK,))
@@ -145,7 +188,29 @@ async def budget_nearly_used(trial: Trial) -> None:
         await trial.fires("DocpreviewBudgetNearlyUsed")
         ran = await trial.shell(gateway).diagnose("budget-nearly-used")
         assert 'docpreview_pages_left{caller="one"' in said(ran)
-        assert ran[-1].output == "10\n"
+        assert ran[-1].output.split() == ["10", '"OK"']
         trial.policy.callers["one"]["budget"]["per_day"] = 100
         trial.policy.write()
         await trial.ends("DocpreviewBudgetNearlyUsed")
+
+
+@fault("DocpreviewBudgetNearlyUsed")
+async def budget_lowered(trial: Trial) -> None:
+    """A new policy gives a caller less than it has used. The runbook shows that, and when. The cure: the old one."""
+    policed = trial.policed(budget={"per_day": 100, "estimate": 1})
+    async with trial.gateway(hurried=True, **policed) as gateway:
+        for _ in range(6):
+            assert (await trial.create(gateway, new_id())).startswith("d")
+        trial.policy.callers["one"]["budget"]["per_day"] = 5
+        trial.policy.write()
+        await trial.fires("DocpreviewBudgetNearlyUsed")
+        assert await trial.create(gateway, new_id(), page_ranges="1-6") == "PAGE_BUDGET_TOO_SMALL"
+        ran = await trial.shell(gateway).diagnose("budget-nearly-used")
+        text = said(ran)
+        assert '"event":"reloaded"' in text
+        assert "budget admits 5 pages a day" in text
+        assert '1 "PAGE_BUDGET_TOO_SMALL"' in ran[-1].output
+        trial.policy.callers["one"]["budget"]["per_day"] = 100
+        trial.policy.write()
+        await trial.ends("DocpreviewBudgetNearlyUsed")
+        assert (await trial.create(gateway, new_id())).startswith("d")

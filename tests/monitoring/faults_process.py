@@ -87,7 +87,7 @@ async def gateway_down(trial: Trial) -> None:
         await trial.fires("DocpreviewGatewayDown")
         text = said(await trial.shell(gateway).diagnose("gateway-down"))
         assert f'job="{trial.job}"' in text
-        assert '"event": "serving"' in text
+        assert '"event":"serving"' in text
     async with trial.gateway():
         await trial.ends("DocpreviewGatewayDown")
 

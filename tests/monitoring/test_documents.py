@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.supervisor import Supervisor
 from tests.packaging.project import run
+from tests.programs import need
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "docpreview-gateway"
@@ -128,6 +131,36 @@ def test_commands_of_runbooks_search_the_whole_log(path: Path) -> None:
         assert " --tail=-1 " in command
         assert re.search(r" --since=\d+[mh] ", command)
         assert "| jq" not in command or "| jq -cR 'fromjson? | " in command
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.name)
+def test_commands_of_runbooks_show_the_last_lines_of_a_log_by_time(path: Path) -> None:
+    """With a selector kubectl prints the log of one pod after the other: `tail` would show one pod's."""
+    for command in re.findall(r"\bkubectl logs [^\n]+", path.read_text()):
+        assert "| tail" not in command
+        if "| jq" in command:
+            assert re.search(r"\| (jq -cs 'sort_by\(\.timestamp\).*\[\]'|sort \| uniq -c)$", command)
+
+
+def test_the_last_lines_by_time_are_those_of_all_logs() -> None:
+    """The runbooks' own command, with lines of several pods, whose `timestamp` is their first key or their last."""
+    (command,) = {
+        found
+        for path in RUNBOOKS
+        for found in re.findall(r"(jq -cs 'sort_by\(\.timestamp\)\[-3:\]\[\]')$", path.read_text(), re.MULTILINE)
+    }
+    lines = [
+        *({"timestamp": f"2026-11-30T02:0{minute}:00.5Z", "event": "call"} for minute in (0, 4, 8)),
+        *({"event": "reloaded", "timestamp": f"2026-11-30T02:0{minute}:00Z"} for minute in (2, 6)),
+    ]
+    done = subprocess.run(
+        [need("jq"), *shlex.split(command)[1:]],
+        input="\n".join(map(json.dumps, lines)),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert [json.loads(line)["timestamp"][14:16] for line in done.stdout.splitlines()] == ["04", "06", "08"]
 
 
 def test_the_command_for_addresses_of_callers_counts_those_that_are_connected() -> None:

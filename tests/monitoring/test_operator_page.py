@@ -17,8 +17,9 @@ from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient, DocPreviewError
 from docpreview_emulator import Emulator
+from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.model.call import Call, Method, ResponseInfo
-from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 from docpreview_gateway.settings.upstream import BreakerSettings
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
@@ -32,7 +33,7 @@ from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.chromium import Browser, chromium
 from tests.fakes.clock import FakeClock
-from tests.integration.conftest import BUCKET, ONCE, REGION, World, settings
+from tests.integration.conftest import BUCKET, ONCE, OTHER_BUCKET, REGION, World, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,8 +191,12 @@ async def test_a_healthy_gateway_is_green_and_can_be_read_at_every_width_by_day_
 async def test_failing_calls_turn_the_page_red_while_readyz_is_green(
     world: World, browser: Browser, tmp_path: Path
 ) -> None:
-    """With how many calls failed, the breaker that is open, the failed job, and the runbooks to open."""
+    """With how many calls failed, the breaker that is open, the failed job, and the runbooks to open.
+
+    Another bucket works as far as anybody knows, so creates can succeed.
+    """
     await serve_well(world)
+    await world.client.list_page(OTHER_BUCKET)
     await fail_jobs_and_calls(world)
     assert (await get(world.gateway.admin_port, "/readyz")).status_code == 200
     await check_looks(browser, f"http://127.0.0.1:{world.gateway.admin_port}/", tmp_path)
@@ -207,7 +212,9 @@ async def test_a_warning_is_no_failure_and_limits_certificates_and_long_names_fi
     browser: Browser, tmp_path: Path
 ) -> None:
     """A policy that is refused, a certificate of four days, and a caller near all its limits."""
-    page, caller = Page(), Caller("an-archive-of-the-department-with-a-very-long-name" * 2, rate=Rate(10, 10))
+    page, name = Page(), "an-archive-of-the-department-with-a-very-long-name" * 2
+    caller = Caller(name, rate=Rate(10, 10), budget=PageBudget(per_day=1000))
+    PrometheusLimits(page.registry).measure_callers(lambda: (caller,))
     page.clock.time = 1_000_000.0
     for _ in range(2900):
         page.calls.call_ended(METHOD, Call("r1", 0, caller), "OK", 0.1)
@@ -215,11 +222,11 @@ async def test_a_warning_is_no_failure_and_limits_certificates_and_long_names_fi
         ("docpreview_file_refused", "file"): {"policy": 1.0},
         ("docpreview_certificate_expiry_timestamp_seconds", "certificate"): {"server": 1_000_000.0 + 4 * 86400},
     }
-    for (name, label), values in gauges.items():
+    for (metric, label), values in gauges.items():
         for value, number in values.items():
-            Gauge(name, name, (label,), registry=page.registry).labels(value).set(number)
-    for name, number in (("used", 940), ("reserved", 10), ("leased", 0), ("left", 50)):
-        gauge = Gauge(f"docpreview_pages_{name}", name, ("caller", "period"), registry=page.registry)
+            Gauge(metric, metric, (label,), registry=page.registry).labels(value).set(number)
+    for kind, number in (("used", 940), ("reserved", 10), ("leased", 0)):
+        gauge = Gauge(f"docpreview_pages_{kind}", kind, ("caller", "period"), registry=page.registry)
         gauge.labels(caller.name, "day").set(number)
     async with admin_server("127.0.0.1", 0, registry=page.registry, unready=lambda: None, pages=page) as port:
         await check_looks(browser, f"http://127.0.0.1:{port}/", tmp_path)
@@ -341,6 +348,20 @@ async def test_records_that_are_failing_are_a_problem_with_the_text_of_readyz_an
     assert f"records failing: creates.db: <disk> is full runbook {runbook}" in await page.words()
     records["records"] = Dependency()
     assert "records failing" not in await page.words()
+
+
+async def test_pages_are_shown_against_the_budget_and_say_that_reserved_and_leased_ones_are_among_them() -> None:
+    """Also against one that was lowered below what is used."""
+    page, caller = Page(), Caller("archive", budget=PageBudget(per_day=20))
+    limits = PrometheusLimits(page.registry)
+    limits.measure_callers(lambda: (caller,))
+    creates = PrometheusCreates(page.registry, limits)
+    creates.pages([CallerPages("archive", "day", 300, 26, 20, 0), CallerPages("archive", "month", 300, 26, 20, None)])
+    page.calls.call_ended(METHOD, Call("r1", 0, caller), "OK", 0.1)
+    shown = await page.words()
+    assert "archive has used 346 of 20 pages of the day runbook budget-nearly-used" in shown
+    assert "Pages of the day and month, with reserved and leased ones, of the budget." in shown
+    assert re.search(r"archive \S+ - 0 346 of 20 - ", shown)
 
 
 @pytest.mark.parametrize(("count", "shown"), [(0, "0 creates of"), (1, "1 create of"), (2, "2 creates of")])

@@ -29,6 +29,14 @@ def test_every_installed_distribution_comes_from_the_lock_with_its_hash() -> Non
         assert "--require-hashes" in line or "--no-index" in line or "--no-deps --no-build-isolation" in line
 
 
+def test_the_command_that_asks_an_index_takes_the_authorities_and_the_pip_conf_of_whoever_builds() -> None:
+    """No other command does, and none mounts over a file: buildah 1.28 deletes what is below."""
+    commands = re.findall(r"^RUN (.*?[^\\])$", DOCKERFILE.read_text(), re.MULTILINE | re.DOTALL)
+    (fetching,) = [text for text in commands if "--mount" in text]
+    assert fetching.startswith("--mount=type=secret,id=ca --mount=type=secret,id=pip ")
+    assert [text for text in commands if "--require-hashes" in text] == [fetching]
+
+
 def test_only_named_folders_are_in_the_build_context() -> None:
     """A stray key file in the checkout does not reach the builder."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()

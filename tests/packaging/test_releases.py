@@ -11,6 +11,7 @@ import pytest
 
 from release import __main__ as rehearsal
 from release import versions
+from release.packages import Work
 from tests.packaging.project import ROOT, run, tool, tracked_files
 
 if TYPE_CHECKING:
@@ -66,23 +67,43 @@ def test_the_document_names_every_package_of_the_rehearsal() -> None:
     assert places == sorted(places)
 
 
-def test_the_rehearsal_names_the_tools_that_are_missing_and_fails_in_ci(tmp_path: Path) -> None:
-    """What cannot be made here is said aloud; the rest is made."""
+def test_a_package_that_was_asked_for_and_lacks_its_tools_is_a_failure_that_names_them(tmp_path: Path) -> None:
+    """And one that fails is: the result would look whole."""
     git = shutil.which("git")
     assert git is not None
     (tmp_path / "git").symlink_to(git)
     (tmp_path / "go").symlink_to(git)  # there, but what it is asked to do fails
     bare = {name: value for name, value in os.environ.items() if name != "CI"} | {"PATH": str(tmp_path)}
-    for words, environment, status in (
-        (["chart"], bare, 0),
-        (["chart"], bare | {"CI": "true"}, 1),
-        (["chart", "go"], bare, 1),
-    ):
-        done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", *words, cwd=ROOT, env=environment)
-        assert (done.returncode, done.stderr.count("NOT MADE: not on the PATH: helm, crane")) == (status, 1), (
-            done.stderr
-        )
-        assert ("FAILED" in done.stderr) == ("go" in words)
+    for words, said in ((["chart"], "NOT MADE: not on the PATH: helm, crane"), (["go"], "FAILED")):
+        done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", *words, cwd=ROOT, env=bare)
+        assert (done.returncode, done.stderr.count(said)) == (1, 1), done.stderr
+
+
+def test_a_failed_release_leaves_no_checksums_that_a_check_would_pass(tmp_path: Path) -> None:
+    """Not those of an earlier one either."""
+    git = shutil.which("git")
+    assert git is not None
+    (tmp_path / "git").symlink_to(git)
+    into = tmp_path / "out"
+    into.mkdir()
+    (into / "SHA256SUMS").write_text("")
+    done = run(
+        *(tool("python"), "-m", "release", "--into", into, "chart"), cwd=ROOT, env=os.environ | {"PATH": str(tmp_path)}
+    )
+    assert done.returncode == 1
+    assert f"{into} is NOT whole: it has no SHA256SUMS" in done.stderr
+    assert list(into.iterdir()) == []
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_rehearsal_of_everything_leaves_out_what_it_has_no_tools_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, required: bool
+) -> None:
+    """With `CI` set that is a failure, too."""
+    package = rehearsal.Package("cobol", "none", ("a-program-that-nobody-has",), print)
+    work = Work(tmp_path, tmp_path, tmp_path, "1.2.3")
+    assert rehearsal.made(package, work, required=required) == (not required)
+    assert "cobol        NOT MADE: not on the PATH: a-program-that-nobody-has" in capsys.readouterr().err
 
 
 def test_the_rehearsal_knows_no_other_packages(tmp_path: Path) -> None:

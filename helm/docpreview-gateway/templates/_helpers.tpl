@@ -72,6 +72,20 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{/* Secrets of `helm test`, with ca.crt, and with tls.crt and tls.key. cert-manager alone puts ca.crt beside a certificate. */}}
+{{- define "gw.testCa" -}}
+{{- if include "gw.tlsSecret" . -}}
+{{ .Values.test.caSecretName | default (ternary (include "gw.tlsSecret" .) "" .Values.certificate.enabled) }}
+{{- end -}}
+{{- end -}}
+
+{{/* The edge needs no certificate of a caller with a token. */}}
+{{- define "gw.testClient" -}}
+{{- if and .Values.tls.clientCaSecretName (not (and .Values.edge.enabled .Values.test.tokenSecretName)) -}}
+{{ .Values.test.tlsSecretName }}
+{{- end -}}
+{{- end -}}
+
 {{- define "gw.hasPolicy" -}}
 {{- if or .Values.policy.document .Values.policy.secretName .Values.policy.configMapName -}}yes{{- end -}}
 {{- end -}}
@@ -82,7 +96,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Name of the deployment among those that share its server or its buckets: at most 32 of [a-z0-9-]. */}}
 {{- define "gw.namespace" -}}
-{{- $name := include "gw.fullname" . | lower | replace "." "-" -}}
+{{- $name := include "gw.fullname" . -}}
 {{- if gt (len $name) 32 -}}{{ printf "%s-%s" (trunc 23 $name) (sha256sum $name | trunc 8) }}{{- else -}}{{ $name }}{{- end -}}
 {{- end -}}
 
@@ -138,6 +152,7 @@ seccompProfile:
 {{- fail (printf "Kubernetes %s: this chart needs 1.29 or newer" $version) }}
 {{- end -}}
 {{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
+{{- include "gw.checkForms" . }}
 {{- range $bucket := .Values.buckets }}
 {{- range compact (list .credentials .upload_credentials) }}
 {{- if and (not (hasKey $.Values.credentials .)) (not $.Values.emulator.enabled) }}
@@ -164,6 +179,12 @@ seccompProfile:
 {{- end }}
 {{- if and .Values.tls.clientCrlSecretName (not .Values.tls.clientCaSecretName) }}
 {{- fail "tls.clientCrlSecretName: revocation lists of which CA? Set tls.clientCaSecretName" }}
+{{- end }}
+{{- if and (or .Values.test.caSecretName .Values.test.serverName) (not (include "gw.tlsSecret" .)) }}
+{{- fail "test.caSecretName, test.serverName: the gateway has no certificate: set tls.secretName or certificate.enabled" }}
+{{- end }}
+{{- if and .Values.test.tlsSecretName (not .Values.tls.clientCaSecretName) }}
+{{- fail "test.tlsSecretName: a caller's certificate, and the gateway asks for none: set tls.clientCaSecretName, or test.caSecretName if this is about the authorities of the gateway's certificate" }}
 {{- end }}
 {{- if and (gt (int (include "gw.replicas" .)) 1) (not (include "gw.shared" .)) }}
 {{- fail "sharedState: more than one gateway need a Redis or Valkey server (sharedState.url or sharedState.secretName), or a request_id would be several jobs" }}

@@ -142,7 +142,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     another replica: repeating the request is safe and gets its job.
     """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
-    """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+    """UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+    nothing.
+    """
     ERROR_REASON_UPSTREAM_BREAKER_OPEN: _ErrorReason.ValueType  # 39
     """UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
     when to try again. Nothing was sent, so creates can be repeated safely.
@@ -171,7 +173,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """
     ERROR_REASON_LIMITER_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-    sent.
+    sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 46
     """UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
@@ -193,19 +195,19 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
     """
     ERROR_REASON_INPUT_OBJECT_EMPTY: _ErrorReason.ValueType  # 51
-    """FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is empty. No job was made."""
     ERROR_REASON_INPUT_OBJECT_TOO_LARGE: _ErrorReason.ValueType  # 52
-    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made."""
     ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 53
-    """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-    was sent.
+    """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+    was made.
     """
     ERROR_REASON_INPUT_FORMAT_MISMATCH: _ErrorReason.ValueType  # 54
     """FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-    Nothing was sent.
+    No job was made.
     """
     ERROR_REASON_INPUT_ENCRYPTED: _ErrorReason.ValueType  # 55
-    """FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made."""
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 56
     """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 57
@@ -306,7 +308,9 @@ ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
 another replica: repeating the request is safe and gets its job.
 """
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
-"""UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+"""UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+nothing.
+"""
 ERROR_REASON_UPSTREAM_BREAKER_OPEN: ErrorReason.ValueType  # 39
 """UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
 when to try again. Nothing was sent, so creates can be repeated safely.
@@ -335,7 +339,7 @@ was sent. UsageService.GetUsage tells what is left.
 """
 ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason.ValueType  # 45
 """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-sent.
+sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 46
 """UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
@@ -357,19 +361,19 @@ ERROR_REASON_PAGE_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 50
 fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 """
 ERROR_REASON_INPUT_OBJECT_EMPTY: ErrorReason.ValueType  # 51
-"""FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is empty. No job was made."""
 ERROR_REASON_INPUT_OBJECT_TOO_LARGE: ErrorReason.ValueType  # 52
-"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made."""
 ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 53
-"""INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-was sent.
+"""INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+was made.
 """
 ERROR_REASON_INPUT_FORMAT_MISMATCH: ErrorReason.ValueType  # 54
 """FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-Nothing was sent.
+No job was made.
 """
 ERROR_REASON_INPUT_ENCRYPTED: ErrorReason.ValueType  # 55
-"""FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made."""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
 """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57

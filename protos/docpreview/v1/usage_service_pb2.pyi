@@ -76,7 +76,7 @@ class PageUsage(google.protobuf.message.Message):
     """Pages that were made by jobs which have ended, 0 or more."""
     reserved_pages: builtins.int
     """Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
-    a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
+    a create does not say. They become what was really made, or nothing, at most 5 minutes after a job has ended.
     """
     budget_pages: builtins.int
     """Pages that may be made in the period. Unset: as many as the caller likes."""

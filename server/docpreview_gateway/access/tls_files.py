@@ -36,7 +36,10 @@ class TlsMaterial:
 
 
 def load_tls(certificate: Path, key: Path, client_ca: Path | None) -> TlsMaterial:
-    """Load a certificate chain, its key and the client CA. TlsFilesError unless all are PEM and the key matches."""
+    """Load a certificate chain, its key and the client CA. TlsFilesError unless all can be used.
+
+    They are PEM, the key is that of the certificate, and the client CA has certificates of authorities only.
+    """
     chain, secret = _read("certificate", certificate), _read("key", key)
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
@@ -90,10 +93,26 @@ def _authorities(path: Path | None) -> bytes | None:
         return None
     found = _read("client_ca", path)
     try:
-        x509.load_pem_x509_certificates(found)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(found)
+        of_others = [each for each in certificates if not _may_sign(each)]
+    except (ValueError, x509.DuplicateExtension):
         raise TlsFilesError("client_ca", f"{path}: is no PEM file of certificates") from None
+    if of_others:
+        name = of_others[0].subject.rfc4514_string() or "without a subject"
+        raise TlsFilesError(
+            "client_ca",
+            f"{path}: the certificate {name} is that of no authority; name those of the authorities that have signed "
+            "callers' certificates",
+        )
     return found
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """Whether a certificate may have signed others. Old authorities say nothing of it."""
+    extensions = {type(each.value): each.value for each in certificate.extensions}
+    basic, usage = extensions.get(x509.BasicConstraints), extensions.get(x509.KeyUsage)
+    is_authority = not isinstance(basic, x509.BasicConstraints) or basic.ca
+    return is_authority and (not isinstance(usage, x509.KeyUsage) or usage.key_cert_sign)
 
 
 def _read(setting: str, path: Path) -> bytes:

@@ -40,7 +40,7 @@ LOOK_SECONDS, LOOK_SHARE = 5.0, 0.25
 _UNSATISFIABLE = 416
 """HTTP status for a range that begins after the end: of an object without bytes."""
 
-_NOTHING_SENT = "nothing was sent"
+_NO_JOB = "no job was made"
 
 
 class CheckedCreates:
@@ -89,6 +89,8 @@ class CheckedCreates:
                 return refused
             log.info("a document could not be looked at", bucket=bucket.name, error=str(error))
             return None
+        finally:
+            call.response.upstream_request_id = look.response.upstream_request_id
         return _refused_excerpt(suffix, excerpt, has_password=bool(request.options.password))
 
     async def _excerpt(self, bucket: Bucket, key: str, suffix: str, look: Call) -> Excerpt:
@@ -108,19 +110,19 @@ def _refused_excerpt(suffix: str, excerpt: Excerpt, *, has_password: bool) -> Ga
         return GatewayError(
             reasons.ERROR_REASON_INPUT_OBJECT_TOO_LARGE,
             f"the source document has {excerpt.length} bytes, and the cloud converts at most {MAX_DOCUMENT_BYTES}; "
-            f"{_NOTHING_SENT}",
+            f"{_NO_JOB}",
         )
     finding = examined(suffix, excerpt)
     if finding == "mismatch":
         return GatewayError(
             reasons.ERROR_REASON_INPUT_FORMAT_MISMATCH,
             f"the source document is not a whole {suffix} file: upload it again, or under the suffix of what it is; "
-            f"{_NOTHING_SENT}",
+            f"{_NO_JOB}",
         )
     if finding == "encrypted" and not has_password:
         return GatewayError(
             reasons.ERROR_REASON_INPUT_ENCRYPTED,
-            f"the source document is encrypted: set options.password; {_NOTHING_SENT}",
+            f"the source document is encrypted: set options.password; {_NO_JOB}",
         )
     return None
 
@@ -134,18 +136,18 @@ def _missing_or_empty(error: Exception) -> GatewayError | None:
     if error.reason == reasons.ERROR_REASON_OBJECT_NOT_FOUND:
         return UpstreamError(
             reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
-            f"the source document does not exist; {_NOTHING_SENT}",
+            f"the source document does not exist; {_NO_JOB}",
             facts=error.facts,
         )
     return None
 
 
 def _empty() -> GatewayError:
-    return GatewayError(reasons.ERROR_REASON_INPUT_OBJECT_EMPTY, f"the source document has no bytes; {_NOTHING_SENT}")
+    return GatewayError(reasons.ERROR_REASON_INPUT_OBJECT_EMPTY, f"the source document has no bytes; {_NO_JOB}")
 
 
 def _unsupported(suffix: str) -> GatewayError:
     return GatewayError(
         reasons.ERROR_REASON_INPUT_FORMAT_UNSUPPORTED,
-        f"the cloud does not convert .{echo(suffix)} documents, but {' '.join(sorted(SUFFIXES))}; {_NOTHING_SENT}",
+        f"the cloud does not convert .{echo(suffix)} documents, but {' '.join(sorted(SUFFIXES))}; {_NO_JOB}",
     )

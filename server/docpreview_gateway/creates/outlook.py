@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 MINUTE, HOUR = 60.0, 3600.0
 
-ACCEPT = "`docpreview-gateway store accept-loss`"
+ACCEPT = "`docpreview-gateway store accept-loss` (a repeated request_id may then make, and bill, a second job)"
+"""How an operator ends a loss by hand, with its price."""
 
 
 @dataclass(frozen=True, slots=True)

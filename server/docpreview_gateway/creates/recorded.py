@@ -176,6 +176,7 @@ class RecordedCreates:
                 raise refusals.in_progress()
             raise self._attempts.unknown(running.work.unseen or running.work.record, running.work)
         finally:
+            call.response.upstream_request_id = running.work.call.response.upstream_request_id
             running.waiting -= 1
             if not running.waiting and not running.work.has_begun:
                 running.task.cancel()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from docpreview_gateway.creates.outlook import ACCEPT
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -20,7 +22,7 @@ MARGIN_SECONDS = 900.0
 
 TO_DO = (
     "give all replicas the same ledger.key_file (a new secret goes to its second line first), or, if that secret is "
-    "lost, run `docpreview-gateway store accept-loss`"
+    f"lost, run {ACCEPT}"
 )
 
 

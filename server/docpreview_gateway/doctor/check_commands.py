@@ -21,21 +21,25 @@ def check_config(
 ) -> None:
     """Find all that `serve` would not start with, and name every mistake with its setting and path.
 
-    Neither the cloud nor Redis is asked: `doctor` does that. What has no effect, and a port that is in use now, is a
-    warning. The exit code is 0 without mistakes, else 2.
+    Neither the cloud nor Redis is asked: `doctor` does that. What has no effect, and a port that another program than
+    this gateway has now, is a warning. The exit code is 0 without mistakes, else 2.
     """
-    from docpreview_gateway.wiring.preflight import machine_problems, port_problems  # noqa: PLC0415 - as for `load`
+    from docpreview_gateway.doctor.port_checks import ports  # noqa: PLC0415 - as for `load`
+    from docpreview_gateway.wiring.preflight import machine_problems  # noqa: PLC0415
 
     settings = load(config)
-    ports = [] if elsewhere else port_problems(settings)
+    found = [] if elsewhere else list(ports(settings))
     mistakes = [*file_problems(settings), *([] if elsewhere else machine_problems(settings))]
-    mistakes += [problem.text for problem in ports if not problem.in_use]
+    mistakes += [port.problem for port in found if port.problem and not port.in_use]
     if mistakes:
         fail(mistakes, USAGE)
     if settings.policy.file is not None:
         typer.echo(f"ok: {_callers(settings)} caller(s)")
-    for warning in [*_warnings(settings), *(problem.text for problem in ports)]:
+    for warning in [*_warnings(settings), *(port.problem for port in found if port.problem)]:
         typer.echo(f"warning: {warning}", err=True)
+    for port in found:
+        if port.in_use and not port.problem:
+            typer.echo(f"ok: {port.setting}: {port.result}")
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 

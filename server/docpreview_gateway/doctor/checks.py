@@ -80,7 +80,7 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
     endpoint = str(settings.upstream.endpoint) if settings.upstream.endpoint else None
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
     async with transport(settings, endpoint) as cloud:
-        found = await Diagnostics(network, cloud, credentials, clock).findings(hosts, buckets)
+        found = await Diagnostics(network, cloud, credentials, clock, endpoint=endpoint).findings(hosts, buckets)
         if any(each.check == "clock" and not each.ok for each in found):
             return found  # every signature is refused for the time, whatever it is of
         # Where the keys are refused, so are addresses that they sign, which say nothing more.
@@ -88,7 +88,7 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
         for bucket in buckets:
             if bucket.name not in refused:
                 found.append(await _pages(settings, bucket, credentials, clock))
-            if (uploads := await upload_finding(bucket, cloud, credentials, clock.now())) is not None:
+            if (uploads := await upload_finding(bucket, cloud, credentials, clock.now(), endpoint)) is not None:
                 found.append(uploads)
         return [*found, *(await emulator_findings(cloud, endpoint) if endpoint else [])]
 

@@ -42,6 +42,9 @@ Level = Literal["ok", "warning", "problem"]
 
 CERTIFICATE_DAYS = 14
 
+SAME_SECONDS = 1.5
+"""Difference of two clocks up to which they are told to agree: an answer takes a while, and has whole seconds."""
+
 
 class NetworkError(Exception):
     """A host name does not resolve, or a host cannot be reached or trusted; the message says why."""
@@ -87,7 +90,6 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
     ),
     r.ERROR_REASON_BUCKET_NOT_FOUND: ("binding", "check the bucket's name and region, or create it"),
     r.ERROR_REASON_WRONG_REGION: ("binding", "the bucket is in another region: correct buckets[].region"),
-    r.ERROR_REASON_UPSTREAM_HOST_REJECTED: ("binding", "check bucket, region and upstream.endpoint"),
     r.ERROR_REASON_DOC_SERVICE_NOT_ENABLED: (
         "binding",
         "bind the bucket to CI and switch document processing on for it, in the cloud's console",
@@ -101,18 +103,30 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
 _OTHER = "try again; if it persists, send this message and the request id to the vendor's support"
 
 
-_ON_THE_WAY = "check upstream.endpoint, and proxies, load balancers and firewalls on the way: the cloud did not answer"
+def on_the_way(endpoint: str | None) -> str:
+    """What to check when not the cloud answers, or nobody: `endpoint` is upstream.endpoint, None when it is not set."""
+    own = "" if endpoint is None else "upstream.endpoint, and "
+    return f"check {own}proxies, load balancers and firewalls on the way"
 
 
-def remedy_of(reason: ErrorReason.ValueType | None) -> tuple[Check, str]:
+def remedy_of(reason: ErrorReason.ValueType, endpoint: str | None) -> tuple[Check, str]:
     """What a refusal for this reason is about, and what to do."""
-    return _REMEDIES.get(reason, ("binding", _OTHER)) if reason is not None else ("binding", _ON_THE_WAY)
+    if reason == r.ERROR_REASON_UPSTREAM_HOST_REJECTED:
+        return (
+            "binding",
+            "check bucket and region" if endpoint is None else "check bucket, region and upstream.endpoint",
+        )
+    return _REMEDIES.get(reason, ("binding", _OTHER))
 
 
-def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
+def of_refusal(error: UpstreamError, bucket: Bucket, endpoint: str | None) -> Finding:
     """The finding for an error of the cloud."""
-    check, remedy = remedy_of(None if isinstance(error, ForeignReply) else error.reason)
+    if isinstance(error, ForeignReply):
+        found: tuple[Check, str] = ("binding", f"{on_the_way(endpoint)}: the cloud did not answer")
+    else:
+        found = remedy_of(error.reason, endpoint)
     request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
+    check, remedy = found
     return Finding(check, bucket.name, error.message + request_id, remedy)
 
 
@@ -123,13 +137,21 @@ def of_silence(error: TransportError | TimeoutError) -> str:
     return "the connection broke before a reply" if error.sent else "no connection could be made"
 
 
+def clock_words(ahead: float, whose: str) -> str:
+    """How a clock compares with another one, by the seconds that it is ahead."""
+    if abs(ahead) < SAME_SECONDS:
+        return f"agrees with {whose}"
+    return f"is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {whose}"
+
+
 def of_clock(date: str, now: float) -> Finding:
     """The difference between this machine's clock and the cloud's, by the `Date` of its reply."""
     cloud = unix_time(date)
     if cloud is None:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
-    ahead = now - cloud
-    result = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
+    # A `Date` has whole seconds: on the average it is half a second old when it is written.
+    ahead = now - cloud - 0.5
+    result = clock_words(ahead, "the cloud's")
     is_off = abs(ahead) > CLOCK_SLACK
     return Finding("clock", "this machine", result, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")
 

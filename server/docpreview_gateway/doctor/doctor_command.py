@@ -9,7 +9,7 @@ import typer
 
 from docpreview_gateway.doctor import probe_command
 from docpreview_gateway.doctor.probe_command import Choice
-from docpreview_gateway.wiring.command_line import USAGE, Config, configured
+from docpreview_gateway.wiring.command_line import USAGE, Config, configured, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.doctor.diagnosis import Finding
 
 PROBLEM = 1
+
+REPORT = Path("docpreview-probe.json")
 
 _PROBE = (
     "After the checks, make one job of one page at the cloud, which bills it, and record what its replies are like."
@@ -31,9 +33,10 @@ def doctor(  # noqa: PLR0913, PLR0917 - options of a command
     yes: Annotated[bool, typer.Option("--yes", help="With --probe: do not ask before the job is made.")] = False,  # noqa: FBT002 - a flag
     bucket: Annotated[str | None, typer.Option(help="With --probe: its bucket; default: the first one.")] = None,
     document: Annotated[
-        str, typer.Option(help="With --probe: key of a document in the bucket; default: one is put, and deleted.")
-    ] = "",
-    report: Annotated[Path, typer.Option(help=_REPORT)] = Path("docpreview-probe.json"),
+        str | None,
+        typer.Option(help="With --probe: key of a document in the bucket; default: one is put, and deleted."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help=_REPORT, show_default=str(REPORT))] = None,
 ) -> None:
     """Check the configuration, this machine, Redis, issuers of tokens and the cloud, and say what to fix.
 
@@ -47,6 +50,9 @@ def doctor(  # noqa: PLR0913, PLR0917 - options of a command
     from docpreview_gateway.doctor.diagnosis import Finding  # noqa: PLC0415
     from docpreview_gateway.settings.loading import ConfigurationError  # noqa: PLC0415
 
+    given = {"--yes": yes or None, "--bucket": bucket, "--document": document, "--report": report}
+    if not probe and (named := [option for option, value in given.items() if value is not None]):
+        fail([f"{', '.join(named)}: what {'they say' if len(named) > 1 else 'it says'} is for --probe"], USAGE)
     try:
         settings = configured(config)
     except ConfigurationError as error:
@@ -58,7 +64,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - options of a command
     findings = asyncio.run(run_checks(settings))
     show(findings, as_json=json)
     if probe:
-        probe_command.run(settings, findings, Choice(bucket, document, report, yes=yes))
+        probe_command.run(settings, findings, Choice(bucket, document or "", report or REPORT, yes=yes))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else PROBLEM)
 
 

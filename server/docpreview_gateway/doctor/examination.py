@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.doctor import diagnosis
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
-from docpreview_gateway.model.errors import ForeignReply, UpstreamError
+from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.signing import Window, sign
@@ -42,13 +42,25 @@ class Network(Protocol):
 
 
 class Diagnostics:
-    """Checks of DNS, TLS, clock, signature, binding and queue, for each bucket."""
+    """Checks of DNS, TLS, clock, signature, binding and queue, for each bucket.
 
-    def __init__(self, network: Network, transport: Transport, credentials: CredentialsSource, clock: Clock) -> None:
+    `endpoint` is upstream.endpoint, None when it is not set: what is not set is not named in what to do.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        transport: Transport,
+        credentials: CredentialsSource,
+        clock: Clock,
+        *,
+        endpoint: str | None,
+    ) -> None:
         self._network = network
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
+        self._endpoint = endpoint
 
     async def findings(self, hosts: Iterable[str], buckets: Iterable[Bucket]) -> list[Finding]:
         """Findings on the hosts, then the buckets, then the clock. A problem with one does not stop the others."""
@@ -87,17 +99,20 @@ class Diagnostics:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
-            remedy = "check upstream.endpoint, firewalls and proxies on the way"
+            remedy = diagnosis.on_the_way(self._endpoint)
             return None, [Finding("binding", bucket.name, diagnosis.of_silence(error), remedy)]
+        except GatewayError as error:
+            # Too large, or not encoded as it says: who sent it is not known, and mostly it is not the cloud.
+            return None, [Finding("binding", bucket.name, error.message, diagnosis.on_the_way(self._endpoint))]
         try:
             page = _queues(reply, bucket)
         except ForeignReply as error:
             # It says nothing about the cloud's clock, nor whether the cloud accepts the credentials.
-            return None, [diagnosis.of_refusal(error, bucket)]
+            return None, [diagnosis.of_refusal(error, bucket, self._endpoint)]
         except UpstreamError as error:
             # Of the credentials nothing is known: a bucket that does not exist, or a cloud that fails, is told before
             # a signature is looked at.
-            return self._cloud_clock(reply), [diagnosis.of_refusal(error, bucket)]
+            return self._cloud_clock(reply), [diagnosis.of_refusal(error, bucket, self._endpoint)]
         clock = self._cloud_clock(reply)
         bound = Finding("binding", bucket.name, "document processing is enabled")
         return clock, [_signed(bucket), bound, diagnosis.of_queues(page, bucket)]

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from docpreview_gateway.doctor.check_commands import file_problems
 from docpreview_gateway.doctor.diagnosis import Finding, of_expiry
-from docpreview_gateway.doctor.health_probe import is_gateway
-from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.doctor.port_checks import ports
+from docpreview_gateway.storage import redis_urls
 from docpreview_gateway.storage.key_file import OWN_NAME
-from docpreview_gateway.wiring.listening import address_problem
 from docpreview_gateway.wiring.preflight import machine_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from docpreview_gateway.doctor.diagnosis import Check
     from docpreview_gateway.settings.loading import Settings
-
-PROBE_SECONDS = 2.0
-"""Time limit of a look whether the port of this configuration is in use by a gateway."""
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -57,35 +53,50 @@ def _of_problem(check: Check, problem: str) -> Finding:
 
 
 def _modes(settings: Settings) -> Iterator[Finding]:
-    """Who else may write the state, or read the secret in it."""
+    """Who else may write the state, or read files with secrets."""
     folder = settings.state_dir
-    if not folder.is_dir():
-        return
+    if folder.is_dir():
+        yield _folder_mode(folder)
+    yield from _secret_mode("state", "the secret for creates", settings.ledger.key_file or folder / OWN_NAME)
+    if settings.tls.key is not None:
+        yield from _secret_mode("files", "the key of the gateway's certificate", settings.tls.key)
+    for name, credentials in settings.credentials.items():
+        if credentials.file is not None:
+            yield from _secret_mode("files", f"the keys of credentials.{name}", credentials.file)
+    for path in _redis_keys(settings):
+        yield from _secret_mode("files", "the key of the certificate for Redis", path)
+
+
+def _folder_mode(folder: Path) -> Finding:
     found = folder.stat()
-    mode = found.st_mode
-    if mode & _OTHERS and not mode & stat.S_ISVTX:
-        what = f"has the mode {stat.S_IMODE(mode):04o}: other users may replace the records and the secret"
-        # A volume of Kubernetes has such a mode, and belongs to root: its container has no other users.
-        is_ours = found.st_uid == os.geteuid()
-        todo = (
-            f"chmod 700 {folder}"
-            if is_ours
-            else f"chown it to this user and chmod 700 {folder}, unless it has no others"
-        )
-        yield Finding("state", str(folder), what, todo, is_warning=not is_ours)
-    else:
-        yield Finding("state", str(folder), f"has the mode {stat.S_IMODE(mode):04o}")
-    yield from _secret_mode(settings.ledger.key_file or folder / OWN_NAME)
+    mode = stat.S_IMODE(found.st_mode)
+    what = f"has the mode {mode:04o}"
+    if not mode & _OTHERS:
+        return Finding("state", str(folder), what)
+    # With the sticky bit they may replace nothing, but be first to make the secret.
+    do = "put records and a secret of theirs there" if mode & stat.S_ISVTX else "replace the records and the secret"
+    # A volume of Kubernetes has such a mode, and belongs to root: its container has no other users.
+    is_ours = found.st_uid == os.geteuid()
+    others = "name a folder of this user with the mode 700 (state_dir), unless the machine has no other users"
+    todo = f"chmod 700 {folder}" if is_ours else others
+    return Finding("state", str(folder), f"{what}: other users may {do}", todo, is_warning=not is_ours)
 
 
-def _secret_mode(path: Path) -> Iterator[Finding]:
+def _redis_keys(settings: Settings) -> set[Path]:
+    """Files with keys of client certificates; without one of its own a key is in the file of the certificate."""
+    urls = filter(None, (settings.shared_state.url, settings.shared_state.ledger_url))
+    options = [redis_urls.options(url.get_secret_value()) for url in urls]
+    return {Path(path) for each in options if (path := each.get("ssl_keyfile") or each.get("ssl_certfile"))}
+
+
+def _secret_mode(check: Check, name: str, path: Path) -> Iterator[Finding]:
     if not path.is_file():
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (_OTHERS | stat.S_IROTH):
-        what = f"has the mode {mode:04o}: other users of this machine may read the secret for creates"
+        what = f"has the mode {mode:04o}: other users of this machine may read {name}"
         # In a container, where files of Secrets have this mode, there are no others.
-        yield Finding("state", str(path), what, f"chmod 600 {path}", is_warning=not mode & _OTHERS)
+        yield Finding(check, str(path), what, f"chmod 600 {path}", is_warning=not mode & _OTHERS)
 
 
 def _certificates(settings: Settings, now: float) -> Iterator[Finding]:
@@ -112,15 +123,8 @@ def _read(path: Path | None) -> list[x509.Certificate]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     """Whether the gateway can listen; a port that it has itself is as it should be."""
-    host, port = host_port(settings.admin_listen)
-    runs: bool | None = None
-    for name, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
-        found = address_problem(name, address)
-        if found is not None and found.in_use and runs is None:
-            runs = is_gateway(host, port, seconds=PROBE_SECONDS)
-        if found is None:
-            yield Finding("ports", name, f"{address} is free")
-        elif found.in_use and runs:
-            yield Finding("ports", name, f"{address} is in use, and a gateway answers on admin_listen")
+    for port in ports(settings):
+        if port.problem:
+            yield _of_problem("ports", port.problem.replace(f"{port.setting} ", f"{port.setting}: ", 1))
         else:
-            yield _of_problem("ports", found.text.replace(f"{name} {address}", f"{name}: {address}", 1))
+            yield Finding("ports", port.setting, port.result)

@@ -22,6 +22,8 @@ class SystemNetwork:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except OSError as error:
             raise NetworkError(f"the name does not resolve: {error.strerror}") from None
+        except UnicodeError:
+            raise NetworkError("it is no host name: each of its parts has 1 to 63 characters") from None
         return sorted({str(address[0]) for *_, address in found})
 
     async def certificate_end(self, host: str) -> float | None:

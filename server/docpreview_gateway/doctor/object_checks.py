@@ -32,6 +32,7 @@ _BASE = (
     "correct upstream.object_url_base: it must lead to the bucket's object host, with path and query unchanged; "
     "without it addresses begin with https:// and that host"
 )
+_DIRECT = "let this machine reach that address, or set upstream.object_url_base to where callers reach the object store"
 
 
 class _Answer:
@@ -57,9 +58,10 @@ async def page_finding(
 ) -> Finding:
     """Whether a signed address of a page opens at the object store. `direct` connects to what the address names."""
     where = f"{bucket.name} by {(base or 'https://{host}').rstrip('/')}"
+    way = _DIRECT if base is None else _BASE
     found = await _ask(_AsCallers(direct), bucket, credentials, bucket.credentials, now)
     if found.reason is None:
-        return Finding("pages", where, f"addresses of pages do not open at the object store: {found.text}", _BASE)
+        return Finding("pages", where, f"addresses of pages do not open at the object store: {found.text}", way)
     if found.reason == r.ERROR_REASON_OBJECT_NOT_FOUND:
         return Finding("pages", where, "the object store accepts signed addresses of pages")
     if found.reason == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED:
@@ -68,12 +70,14 @@ async def page_finding(
         return Finding("pages", where, what, todo, is_warning=True)
     if found.reason == r.ERROR_REASON_UPSTREAM_CREDENTIALS:
         keys = _KEYS.format(name=bucket.credentials)
-        return Finding("pages", where, f"addresses of pages are refused: {found.text}", f"{_BASE}; or {keys}")
-    return Finding("pages", where, f"addresses of pages are refused: {found.text}", _of(found, bucket.credentials))
+        todo = keys if base is None else f"{_BASE}; or {keys}"
+        return Finding("pages", where, f"addresses of pages are refused: {found.text}", todo)
+    todo = _of(found.reason, bucket.credentials, None)
+    return Finding("pages", where, f"addresses of pages are refused: {found.text}", todo)
 
 
 async def upload_finding(
-    bucket: Bucket, transport: Transport, credentials: CredentialsSource, now: float
+    bucket: Bucket, transport: Transport, credentials: CredentialsSource, now: float, endpoint: str | None
 ) -> Finding | None:
     """Whether the object store knows the key that signs uploads, and whether it may do more. None: there is none."""
     name = bucket.upload_credentials
@@ -89,12 +93,12 @@ async def upload_finding(
         todo = "allow it nothing but PutObject and UploadPart: whoever has an address of an upload may try the rest"
         return Finding("uploads", where, what, todo, is_warning=True)
     if found.reason is None:
-        return Finding("uploads", where, found.text, "check upstream.endpoint, and proxies and firewalls on the way")
-    return Finding("uploads", where, f"the key is refused: {found.text}", _of(found, name))
+        return Finding("uploads", where, found.text, diagnosis.on_the_way(endpoint))
+    return Finding("uploads", where, f"the key is refused: {found.text}", _of(found.reason, name, endpoint))
 
 
-def _of(found: _Answer, name: str) -> str:
-    check, remedy = diagnosis.remedy_of(found.reason)
+def _of(reason: ErrorReason.ValueType, name: str, endpoint: str | None) -> str:
+    check, remedy = diagnosis.remedy_of(reason, endpoint)
     return _KEYS.format(name=name) if check == "signature" else remedy
 
 

@@ -78,10 +78,10 @@ def accept_loss(config: Config = None) -> None:
     """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
 
     Given up are the records that are missing: a request_id without its record makes, and bills, a second job when its
-    create is repeated, and used pages may count from 0 again. Until then creates with request_id, those of
-    callers with a page budget, and, unless the cloud shows whose jobs they are, all creates in `exclusive` buckets
-    are refused. A secret that is missing in ledger.key_file is given up too; a gateway that still has it brings it
-    back with its next record. `reconcile --charge` finds afterwards jobs that are younger than
+    create is repeated, and used pages may count from 0 again. Until then creates with request_id, without one
+    those of callers with a page budget, and, unless the cloud shows whose jobs they are, all creates in `exclusive`
+    buckets are refused. A secret that is missing in ledger.key_file is given up too; a gateway that still has it brings
+    it back with its next record. `reconcile --charge` finds afterwards jobs that are younger than
     ledger.retention_seconds, if the cloud shows whose they are; a rebuild would find those of a month. The exit code
     is 0 also when nothing was lost, 2 when the configuration is wrong, 3 when the store cannot be read.
     """

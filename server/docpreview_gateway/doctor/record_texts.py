@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.creates import secret_use
-from docpreview_gateway.creates.outlook import spoken
+from docpreview_gateway.creates.outlook import ACCEPT, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,8 +117,6 @@ def counter_lines(report: CounterReport) -> Iterator[Line]:
 SLACK_SECONDS = 60.0
 """How much later than the end of its quarantine a rebuild is overdue: lists are read, and clocks differ."""
 
-_BY_HAND = "`docpreview-gateway store accept-loss`"
-
 
 def words_of(status: StoreStatus) -> str:
     """The state of a store in words."""
@@ -134,8 +132,8 @@ def words_of(status: StoreStatus) -> str:
 
 
 def _refused(status: StoreStatus) -> str:
-    text = "creates with request_id are refused (LEDGER_UNAVAILABLE), and those of callers with a page budget"
-    return f"{text} (LIMITER_UNAVAILABLE){_refused_too(status)}"
+    text = "creates with request_id are refused (LEDGER_UNAVAILABLE), and without one those of callers with a page"
+    return f"{text} budget (LIMITER_UNAVAILABLE){_refused_too(status)}"
 
 
 def _refused_too(status: StoreStatus) -> str:
@@ -162,7 +160,7 @@ def remedy_of(status: StoreStatus) -> str:
 def _lost_remedy(status: StoreStatus) -> str:
     outlook, since = status.outlook, status.state.lost_since
     if outlook.on_loss == "refuse":
-        return f"decide: {_BY_HAND} ends it; --help has the price (ledger.on_loss: refuse)"
+        return f"decide: {ACCEPT} ends it (ledger.on_loss: refuse)"
     if outlook.on_loss == "accept":
         return "wait some seconds: running gateways end it (ledger.on_loss: accept)"
     is_known = since > UNKNOWN_TIMES
@@ -176,7 +174,7 @@ def _lost_remedy(status: StoreStatus) -> str:
     end = f"before {_utc(since + outlook.keep)}" if is_known else f"for {spoken(outlook.keep)}"
     return (
         f"{first}. Where the lists do not show whose the jobs are they do not go on {end} (ledger.retention_seconds; "
-        f"later if they are restarted). Not to wait: {_BY_HAND}"
+        f"later if they are restarted). Not to wait: {ACCEPT}"
     )
 
 
@@ -235,8 +233,8 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
         yield "         to do: give all gateways the same ledger.key_file, and run this again if they are refused"
     counted = f": {', '.join(budgets)}" if budgets else ": there are none"
     yield (
-        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page "
-        f"budget (LIMITER_UNAVAILABLE){counted}{_refused_too(before)}; other creates and all reads went on"
+        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and without one those of callers "
+        f"with a page budget (LIMITER_UNAVAILABLE){counted}{_refused_too(before)}; other creates and all reads went on"
     )
     yield "         running gateways take creates again within seconds"
     yield (

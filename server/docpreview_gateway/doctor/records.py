@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
 FOLDER = "make the folder, give it to the gateway's user, mount it writable, and free some space on it (state_dir)"
-REACH = "check the address, user and password of the server, that it runs, and firewalls on the way"
 
 Kind = Literal["whole", "new", "empty", "lost", "foreign"]
 """State of a store: in use; being made by a gateway; not used by any gateway, or emptied; noted as having lost records;
@@ -191,9 +190,14 @@ def place_of(settings: Settings) -> str:
     return str(settings.state_dir / STORE_FILE)
 
 
-def reach_remedy(settings: Settings) -> str:
-    """What to do when the store cannot be read."""
-    return REACH if settings.shared_state.ledger_url or settings.shared_state.url else FOLDER
+def reach_remedy(settings: Settings, error: BaseException) -> str:
+    """What to do when the store cannot be read or does not answer, because of this error."""
+    url = settings.shared_state.ledger_url or settings.shared_state.url
+    if url is None:
+        return FOLDER
+    from docpreview_gateway.doctor.redis_faults import fault  # noqa: PLC0415 - redis takes 20 MiB
+
+    return fault(error, url.get_secret_value())[1]
 
 
 def made_by_gateways(settings: Settings) -> list[Path]:
@@ -230,7 +234,7 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[RedisCreates | Sqlit
             yield (await create_store(settings, keys, stack)).store, keys
     except (StoreError, StartError) as error:
         if isinstance(error, StoreError) or isinstance(error.__cause__, StoreError):
-            raise UnreadStoreError(str(error), reach_remedy(settings)) from error
+            raise UnreadStoreError(str(error), reach_remedy(settings, error)) from error
         raise
 
 

@@ -6,13 +6,15 @@ Keys of the deployment's namespace are written and deleted; nothing else is chan
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError
 
-from docpreview_gateway.doctor.diagnosis import Finding
-from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, causes, script_command, words
+from docpreview_gateway.doctor.diagnosis import Finding, clock_words
+from docpreview_gateway.doctor.redis_faults import ACL, FULL, REPLICA, fault
+from docpreview_gateway.storage import redis_urls
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command, words
 from docpreview_gateway.storage.redis_connections import redis_commands, redis_messages
 from docpreview_gateway.storage.redis_keys import PREFIX, prefix, slot_prefix
 from docpreview_gateway.storage.redis_urls import shown
@@ -57,41 +59,58 @@ async def redis_findings(name: str, url: str, namespace: str, *, has_channels: b
         try:
             await client.execute("PING", read=lambda answer: answer)
         except RedisCallError as error:
-            return [Finding("redis", where, *_of_failure(error, url))]
-        return [
+            return [Finding("redis", where, *(await _of_sentinels(error, url) or fault(error, url)))]
+        found = [
             Finding(
                 "redis", where, f"answers{' over TLS' * url.startswith('rediss')}, and accepts the password or none"
-            ),
-            await _rights(where, client, url, namespace, has_channels=has_channels),
-            await _clock(where, client, namespace, clock),
-            *await _namespaces(where, send, namespace),
+            )
         ]
+        try:
+            found.append(await _rights(where, client, url, namespace, has_channels=has_channels))
+            found.append(await _clock(where, client, namespace, clock))
+        except RedisCallError as error:
+            return [*found, Finding("redis", where, *fault(error, url))]
+        return [*found, *await _namespaces(where, send, namespace)]
+
+
+async def _of_sentinels(error: RedisCallError, url: str) -> tuple[str, str] | None:
+    """What is wrong with the first Sentinel when none can be asked, and what to do. The library does not say it."""
+    if not isinstance(error.__cause__, MasterNotFoundError):
+        return None
+    found = []
+    for place, sentinel in redis_urls.sentinels(redis_urls.parse(url)):
+        async with redis_commands(sentinel) as send:
+            try:
+                await RedisClient(send, name=place, seconds=SECONDS).execute("PING", read=lambda answer: answer)
+            except RedisCallError as of_one:
+                if isinstance(of_one.__cause__, exceptions.AuthenticationError):
+                    return None
+                what, todo = fault(of_one, sentinel)
+                found.append((f"{error}: {place}: {what}", todo))
+            else:
+                return None
+    return found[0]
+
+
+def _texts(answer: object) -> list[str]:
+    return [expect(bytes, each).decode(errors="replace") for each in expect(list, answer)]
 
 
 async def _rights(where: str, client: RedisClient, url: str, namespace: str, *, has_channels: bool) -> Finding:
     keys = [f"{slot_prefix(namespace)}doctor:{number}" for number in range(5)]
     channel = f"{prefix(namespace)}doctor" if has_channels else ""
-    try:
-        wrong = await client.execute(*script_command(_NEEDED, keys, channel), read=list)
-        found = [each.decode(errors="replace") for each in wrong]
-        if channel:
-            found += await _subscription(url, channel)
-    except RedisCallError as error:
-        return Finding("redis", where, *_of_failure(error, url))
+    found = await client.execute(*script_command(_NEEDED, keys, channel), read=_texts)
+    if channel:
+        found += await _subscription(url, channel)
     if not found:
         return Finding("redis", where, f"the user may do all that is needed in the namespace {namespace}")
     # The first is enough: a user without a right mostly lacks several.
     what = f"{len(found)} of the commands that are needed fail, such as {found[0][:200]}"
     if any("OOM" in each for each in found):
-        return Finding("redis", where, what, _FULL)
+        return Finding("redis", where, what, FULL)
     if any("READONLY" in each for each in found):
-        return Finding("redis", where, what, _REPLICA)
-    return Finding("redis", where, what, _ACL)
-
-
-_FULL = "give the server more memory (maxmemory); it has reached its limit and takes no writes"
-_REPLICA = "name the master, or use redis+sentinel://: this server is a replica and takes no writes"
-_ACL = f"allow the user the keys, the channels and the command: ACL SETUSER <user> ~{PREFIX}* &{PREFIX}* +@all"
+        return Finding("redis", where, what, REPLICA)
+    return Finding("redis", where, what, ACL)
 
 
 async def _subscription(url: str, channel: str) -> list[str]:
@@ -100,21 +119,17 @@ async def _subscription(url: str, channel: str) -> list[str]:
             return []
     except TimeoutError:
         return ["SUBSCRIBE: no answer in time"]
-    except (exceptions.RedisError, OSError) as error:
+    except (exceptions.RedisError, exceptions.RedisClusterException, OSError) as error:
         return [f"SUBSCRIBE: {words(error)}"]
 
 
 async def _clock(where: str, client: RedisClient, namespace: str, clock: Clock) -> Finding:
     """The server's clock. In a script, which goes to the server that holds the keys, whichever of a cluster it is."""
-    script, key = "return redis.call('TIME')[1]", f"{slot_prefix(namespace)}doctor"
-    try:
-        seconds = await client.execute(*script_command(script, [key]), read=float)
-    except RedisCallError as error:
-        return Finding("redis", where, f"does not tell its time: {error}", _ACL)
+    script = "local now = redis.call('TIME') return now[1] .. '.' .. string.format('%06d', now[2])"
+    seconds = await client.execute(*script_command(script, [f"{slot_prefix(namespace)}doctor"]), read=float)
     ahead = seconds - clock.now()
-    what = f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     todo = "set both clocks by NTP" if abs(ahead) > SLOW_CLOCK_SECONDS else ""
-    return Finding("redis", where, what, todo)
+    return Finding("redis", where, "its clock " + clock_words(ahead, "this machine's"), todo)
 
 
 async def _namespaces(where: str, send: Callable[..., Awaitable[object]], namespace: str) -> list[Finding]:
@@ -122,7 +137,7 @@ async def _namespaces(where: str, send: Callable[..., Awaitable[object]], namesp
     try:
         async with asyncio.timeout(SECONDS):
             names = await _named(send)
-    except (exceptions.RedisError, OSError, TypeError, ValueError):
+    except (exceptions.RedisError, exceptions.RedisClusterException, OSError, TypeError, ValueError):
         return []  # the user may not SCAN, which the gateway needs not do
     if namespace in names or not names:
         return []
@@ -141,46 +156,3 @@ async def _named(send: Callable[..., Awaitable[object]]) -> set[str]:
         if str(cursor if isinstance(cursor, int) else bytes(cursor).decode()) == "0":
             break
     return names
-
-
-def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
-    """What is wrong, and what to do."""
-    cause = error.__cause__
-    tls = next((each for each in causes(cause) if isinstance(each, ssl.SSLError)), None)
-    if tls is not None:
-        return _of_tls(tls)
-    text = "" if cause is None else words(cause)
-    if isinstance(cause, exceptions.AuthenticationError | exceptions.AuthenticationWrongNumberOfArgsError):
-        return f"it refuses user or password: {text}", "correct user and password in the URL"
-    if isinstance(cause, exceptions.NoPermissionError):
-        return f"the user lacks a right: {text}", _ACL
-    todo = f"check the address, that the server runs and is not overloaded, and firewalls on the way{_hint(url)}"
-    if isinstance(cause, TimeoutError | exceptions.TimeoutError):
-        return "no answer in time", todo
-    if isinstance(cause, exceptions.ConnectionError | exceptions.RedisClusterException | OSError):
-        return text if text.startswith("no ") else f"no connection: {text}", todo
-    return f"it answers with an error: {text or error}", "check that this is a Redis or Valkey server, and its log"
-
-
-_OTHER_NAME = "write the name that its certificate has into the URL, or ssl_check_hostname=false"
-_CERTIFICATES = {
-    9: "wait until it is valid, or correct this machine's clock",
-    10: "renew the server's certificate",
-    62: _OTHER_NAME,
-    64: _OTHER_NAME,
-}
-"""What to do about a certificate, by OpenSSL's codes: not valid yet, expired, of another name or address."""
-
-
-def _of_tls(error: ssl.SSLError) -> tuple[str, str]:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        todo = _CERTIFICATES.get(
-            error.verify_code, "name its authority: ?ssl_ca_certs=/path/ca.pem at the end of the URL"
-        )
-        return f"its certificate is not trusted: {error.verify_message}", todo
-    todo = "write redis:// in place of rediss://, or give a certificate by ssl_certfile and ssl_keyfile"
-    return "it speaks no TLS, or wants a client certificate", todo
-
-
-def _hint(url: str) -> str:
-    return f"; a server with{'out' * url.startswith('rediss')} TLS needs redis{'s' * (not url.startswith('rediss'))}://"

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.redis_probe import RedisProbe
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.storage.redis_health import RedisHealth
 
 _KEY = "correct the file, or let the gateway's user read it"
-_WRITE = (
-    "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
-    "begin with docpreview:"
+_ASK = (
+    "let the gateway's user ask: ACL SETUSER <user> +info +config|get +acl|dryrun; where that is not possible, see "
+    "`State that replicas share` in docs/configuration.md"
 )
 _SAFE = "see `State that replicas share` in docs/configuration.md"
 
@@ -58,15 +59,15 @@ async def _store(settings: Settings) -> list[Finding]:
         status = await records.store_status(settings)
     except StartError as error:
         place = records.place_of(settings)
-        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings))]
+        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings, error))]
     # Before the first start nothing is wrong with an empty store.
     remedy = "" if status.kind == "empty" else remedy_of(status)
     found = [Finding("store", status.place, words_of(status), remedy)]
     async with records.probe(settings) as server:
-        return [*found, *(await _server(status.place, server) if server is not None else [])]
+        return [*found, *(await _server(settings, status.place, server) if server is not None else [])]
 
 
-async def _server(place: str, server: RedisProbe) -> list[Finding]:
+async def _server(settings: Settings, place: str, server: RedisProbe) -> list[Finding]:
     """Findings on the server's settings, and whether it takes writes."""
     from docpreview_gateway.storage.redis_health import warnings  # noqa: PLC0415 - redis takes 20 MiB
 
@@ -74,10 +75,28 @@ async def _server(place: str, server: RedisProbe) -> list[Finding]:
         await server.write()
         found = [Finding("store", place, "can be written")]
     except StoreError as error:
-        found = [Finding("store", place, f"cannot be written: {error}", _WRITE)]
+        found = [Finding("store", place, f"cannot be written: {error}", records.reach_remedy(settings, error))]
     try:
         health = await server.health()
     except StoreError as error:
-        return [*found, Finding("store", place, f"does not tell its settings: {error}", records.REACH)]
-    wrong = [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
-    return [*found, *(wrong or [Finding("store", place, "neither evicts keys nor forgets them when it restarts")])]
+        todo = records.reach_remedy(settings, error)
+        return [*found, Finding("store", place, f"does not tell its settings: {error}", todo)]
+    found += [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
+    if unknown := _unknown(health):
+        what = f"it is not known whether a restart loses records: the server does not say {', '.join(unknown)}"
+        found.append(Finding("store", place, what, _ASK, is_warning=True))
+    elif not warnings(health):
+        found.append(Finding("store", place, "neither evicts keys nor forgets them when it restarts"))
+    return found
+
+
+def _unknown(health: RedisHealth) -> list[str]:
+    """What of a restart the server does not say."""
+    if health.appendonly is False:
+        return []
+    said = {
+        "appendonly": health.appendonly,
+        "appendfsync": health.appendfsync,
+        "the rights of its user default": health.replays,
+    }
+    return [what for what, answer in said.items() if answer is None]

@@ -31,7 +31,7 @@ class ResponseInfo:
     cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
     """Outcome of the cache look-up; empty: the call reads nothing."""
     upstream_request_id: str = ""
-    """The cloud's id of the latest request made for the call."""
+    """The cloud's id of the latest request made for the call; empty: there was none, or no reply to it."""
     reason: str = ""
     """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
     rule: str = ""

@@ -25,7 +25,8 @@ from docpreview_gateway.access.directory import Unauthenticated
 from docpreview_gateway.model import trace_context
 from docpreview_gateway.model.call import MAX_REPLY_BYTES, Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
-from docpreview_gateway.model.errors import GatewayError, NotPermitted
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.outcomes import note
 from docpreview_gateway.rpc.callers import authorize, identified, metadata_of
 from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
@@ -294,8 +295,7 @@ class _Running:
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
-            if isinstance(error, NotPermitted):
-                self.call.response.rule = error.rule
+            note(error, self.call.response)
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"

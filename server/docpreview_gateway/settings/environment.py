@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import get_close_matches
+from types import NoneType
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.settings.problems import exists, leaves
+from pydantic import BaseModel
+
+from docpreview_gateway.settings.problems import at_path, example, exists, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
-    from pydantic import BaseModel
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
@@ -28,12 +30,42 @@ def unknown_variables(names: Collection[str], model: type[BaseModel]) -> Iterato
     Others are those of the clients, of the emulator, and of Services in Kubernetes, such as one named `docpreview`.
     """
     for name in sorted(names):
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or upper == CONFIG_VARIABLE or _is_anothers(upper, names):
-            continue
-        path = upper.removeprefix(PREFIX).lower().split("__")
-        if not exists(model, path):
+        path = _path(name, names)
+        if path and not exists(model, path):
             yield f"{name}: unknown setting{_nearest(path, leaves(model))}"
+
+
+def malformed_variables(variables: Mapping[str, str], model: type[BaseModel]) -> Iterator[str]:
+    """A line for each variable of a list or map whose value is not that in JSON, with what to write."""
+    for name, text in sorted(variables.items()):
+        path = _path(name, variables)
+        kinds = set(at_path(model, path)) - {NoneType} if path else set()
+        wanted = {_container(kind) for kind in kinds}
+        if len(wanted) != 1 or (kind := wanted.pop()) is None:
+            continue
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, kind):
+            shown = example(model, path)
+            such = f", such as {json.dumps(shown)}" if isinstance(shown, kind) else ""
+            yield f"{name}: must be a {'list' if kind is list else 'map'} in JSON{such}"
+
+
+def _container(kind: type) -> type[list[object] | dict[str, object]] | None:
+    """What JSON has for a kind of values; None: a text or a number, which a variable has as it is."""
+    if issubclass(kind, tuple):
+        return list
+    return dict if issubclass(kind, dict | BaseModel) else None
+
+
+def _path(name: str, names: Collection[str]) -> list[str]:
+    """The keys that a variable stands for; empty: it is no setting of the gateway's."""
+    upper = name.upper()
+    if not upper.startswith(PREFIX) or upper == CONFIG_VARIABLE or _is_anothers(upper, names):
+        return []
+    return upper.removeprefix(PREFIX).lower().split("__")
 
 
 def _is_anothers(name: str, names: Collection[str]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -24,8 +26,24 @@ Tuning = Annotated[Value, TUNING]
 """The type of a setting with a default that suits nearly everyone; docs/configuration.md has a table of these alone."""
 
 
+MOST_PATH = 4096
+MOST_NAME = 255
+"""Bytes of a path, and of a name in it."""
+
+
 def _takes_truth(kind: Any) -> bool:  # noqa: ANN401 - annotations of any kind
     return kind is bool or any(_takes_truth(part) for part in get_args(kind))
+
+
+def usable_path(value: Value) -> Value:
+    """The value; ValueError for a path that no system takes, at which each command would fail in its own way."""
+    if isinstance(value, Path) and (len(os.fsencode(value)) >= MOST_PATH or _longest(value) > MOST_NAME):
+        raise ValueError(f"is too long: a path has fewer than {MOST_PATH} bytes, and a name in it {MOST_NAME} at most")
+    return value
+
+
+def _longest(path: Path) -> int:
+    return max((len(os.fsencode(part)) for part in path.parts), default=0)
 
 
 class Section(BaseModel):
@@ -40,6 +58,8 @@ class Section(BaseModel):
         if isinstance(value, bool) and not _takes_truth(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError("must not be true or false")
         return value
+
+    _usable_paths = field_validator("*")(usable_path)
 
 
 def _rate_words(value: object) -> object:

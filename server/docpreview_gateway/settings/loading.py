@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    YamlConfigSettingsSource,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
 from docpreview_gateway.settings.addresses import port_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
-from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, unknown_variables
+from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, malformed_variables, unknown_variables
+from docpreview_gateway.settings.limits import usable_path
 from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
@@ -55,7 +46,9 @@ from docpreview_gateway.settings.upstream import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from importlib.resources.abc import Traversable
+
+
+NO_MAP = "the file must be a YAML map of settings"
 
 
 class StartError(Exception):
@@ -68,13 +61,6 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
-
-
-class _StrictYamlSource(YamlConfigSettingsSource):
-    """The settings file, without duplicate keys."""
-
-    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
-        return strict_yaml.parse(file_path.read_bytes()) or {}
 
 
 class Settings(BaseSettings):
@@ -134,7 +120,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     tls: TlsSettings = TlsSettings()
     edge: EdgeSettings = EdgeSettings()
-    state_dir: Path = Field(
+    state_dir: Annotated[Path, AfterValidator(usable_path)] = Field(
         Path("docpreview-state"),
         description="writable directory for state that outlives the process: records of creates and of callers' pages "
         "(SQLite), and the secret for them unless `ledger.key_file` names one",
@@ -210,18 +196,6 @@ class Settings(BaseSettings):
                 "output of `openssl rand -base64 32` to a file that all replicas have, and name it here"
             )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then variables, then the file."""
-        return init_settings, env_settings, _StrictYamlSource(settings_cls, cls.model_config.get("yaml_file"))
-
 
 def load(path: Path | None) -> Settings:
     """Settings from the file (None: the one that `DOCPREVIEW_CONFIG` names, if any) and the environment.
@@ -230,36 +204,54 @@ def load(path: Path | None) -> Settings:
     """
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
         path = Path(named)
-    mistakes = list(unknown_variables(os.environ.keys(), Settings))
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(yaml_file=_readable(path))
-
+    mistakes = [*unknown_variables(os.environ.keys(), Settings)]
+    malformed = [*malformed_variables(os.environ, Settings)]
     try:
-        settings = FromFile()
+        found = {} if path is None else _parsed(path)
+    except ConfigurationError as error:
+        raise ConfigurationError([*mistakes, *malformed, *error.problems]) from None
+    if malformed:
+        raise ConfigurationError([*mistakes, *malformed])
+    try:
+        settings = _validated(found)
     except ValidationError as error:
         if path is None and any(wrong["type"] == "missing" for wrong in error.errors(include_input=False)):
             mistakes.append(f"no configuration file is named: give --config gateway.yaml, or set {CONFIG_VARIABLE}")
         mistakes += problems(error, Settings, unknown="unknown setting")
-    except (SettingsError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        mistakes.append(_unreadable(error))
     if mistakes:
         raise ConfigurationError(mistakes)
     return settings
 
 
-def _readable(path: Path | None) -> Path | None:
-    if path is None:
-        return None
+def _validated(found: dict[str, Any]) -> Settings:
+    """The settings of the environment, and below them those of a file. ValidationError."""
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            """Arguments, then variables, then the file."""
+            return init_settings, env_settings, InitSettingsSource(settings_cls, found)
+
+    return FromFile()
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The settings of a file, which is read once: it may be a pipe. ConfigurationError without a quote of it."""
     try:
-        path.read_bytes()
+        found = strict_yaml.parse(path.read_bytes())
     except OSError as error:
         raise ConfigurationError([f"{path}: {error.strerror}"]) from None
-    return path
-
-
-def _unreadable(error: Exception) -> str:
-    """The mistake in a file or variable as a whole, without a quote of it: it may hold keys."""
-    if isinstance(error, SettingsError):
-        return str(error)
-    return strict_yaml.mistake(error) or "the file must be a YAML map of settings"
+    except yaml.YAMLError as error:
+        raise ConfigurationError([strict_yaml.mistake(error) or NO_MAP]) from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ConfigurationError([NO_MAP])
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from pydantic import BaseModel
 
-from docpreview_gateway.settings.samples import flow, sample
+from docpreview_gateway.settings.samples import flow, sample, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +28,7 @@ _WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "too_short": "must not be empty",
+    "invalid_key": "is no name of a setting; a name is a text",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "has a character that it may not have",
     "path_type": "must be the path of a file or folder",
@@ -73,6 +74,13 @@ def problems(error: ValidationError, model: type[BaseModel], *, unknown: str) ->
 def exists(kind: Any, path: Sequence[int | str]) -> bool:  # noqa: ANN401 - annotations of any kind
     """Whether a model, or another annotation, has a value at a path of keys."""
     return next(at_path(kind, path), None) is not None
+
+
+def example(model: type[BaseModel], path: Sequence[str]) -> object | None:
+    """A value to write for the setting at a path; None: there is none to show."""
+    if (field := _field(model, path)) is not None:
+        return sample(path[-1], field)
+    return next(filter(None, map(sample_of, at_path(model, path))), None)
 
 
 def leaves(model: type[BaseModel]) -> Iterator[str]:
@@ -127,7 +135,7 @@ def _name(path: Sequence[int | str]) -> str:
 
 def _shown(path: tuple[int | str, ...], field: FieldInfo | None, kind: str) -> str | None:
     """A sample of the value at a path, with its key if that is missing."""
-    if field is None or kind.startswith("bool_"):
+    if field is None or kind.startswith("bool_") or kind == "invalid_key":
         return None
     name = _name(path)
     found = sample(name, field)
@@ -169,13 +177,13 @@ def _field(model: type[BaseModel], path: Sequence[int | str]) -> FieldInfo | Non
 
 
 def at_path(kind: Any, path: Sequence[int | str]) -> Iterator[type]:  # noqa: ANN401 - as above
-    """The types of what an annotation has at a path of keys and, in lists, of numbers."""
+    """The types of what an annotation has at a path of keys and, in lists, of numbers: `tuple` for one of texts."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin in {Union, UnionType, Annotated}:
-        for part in parts:
+        for part in parts[:1] if origin is Annotated else parts:
             yield from at_path(part, path)
     elif not path:
-        yield kind if isinstance(kind, type) else object
+        yield next((each for each in (kind, origin) if isinstance(each, type)), object)
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         field = kind.model_fields.get(str(path[0]))
         yield from () if field is None else at_path(field.annotation, path[1:])

@@ -26,6 +26,7 @@ _BY_NAME: dict[str, object] = {
     "issuer": "https://idp.example.com",
     "jwks_url": "https://idp.example.com/jwks.json",
     "max_pages": 100,
+    "method_rates": {"CreatePreviewJob": {"per_second": 5}},
     "methods": ["GetPreviewJob"],
     "name": "documents-1250000000",
     "namespace": "previews",
@@ -76,6 +77,11 @@ def sample(name: str, field: FieldInfo) -> object | None:
     if isinstance(default, str | int | float) and default != "":
         return default
     return _of_kind(field.annotation, name)
+
+
+def sample_of(kind: type) -> object | None:
+    """A value of a kind that stands below a name of the operator's own, such as one of a map."""
+    return _of_kind(kind, "")
 
 
 def _of_kind(kind: Any, name: str) -> object | None:  # noqa: ANN401 - annotations of any kind

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -29,6 +31,9 @@ FAILURES, OPEN_SECONDS = 3, 1.0
 Argument: TypeAlias = str | bytes | float
 Result = TypeVar("Result")
 Kind = TypeVar("Kind")
+
+_SCRIPT = re.compile(r" script: \w+(?:, on @?\w+:\d+\.)?$")
+"""What the server adds to the error of a script: its hash, and the line that failed. A user can do nothing with it."""
 
 log = structlog.get_logger("docpreview_gateway.redis")
 
@@ -91,7 +96,7 @@ class RedisClient:
         except Exception as error:
             is_reply = isinstance(error, ResponseError)
             if is_reply:
-                log.debug("Redis error reply", server=self._name, command=command[0], error=str(error))
+                log.debug("Redis error reply", server=self._name, command=command[0], error=words(error))
             self._ended(admission, time.monotonic(), None if is_reply and not self._error_replies_fail else error)
             raise RedisCallError(_message(error)) from error
         self._ended(admission, time.monotonic(), None)
@@ -124,15 +129,30 @@ def expect(kind: type[Kind], answer: object) -> Kind:
 
 
 def words(error: BaseException) -> str:
-    """An error in the words of the server or of the operating system. The library's quote its own objects."""
+    """An error in the words of the server or of the operating system. The library's quote its own objects.
+
+    Those of a script are without its hash and line.
+    """
     if isinstance(error, MasterNotFoundError):
         return "no Sentinel that answers knows the master of that name"
-    system = [each for each in causes(error) if isinstance(each, OSError) and (each.errno or 0) > 0]
+    why = next((text for each in causes(error) if (text := _reason(each))), "")
     if isinstance(error, RedisClusterException):
-        return "no node of the cluster answers" + "".join(f": {os.strerror(each.errno or 0)}" for each in system[:1])
-    if isinstance(error, NoConnection) and system:
-        return f"no connection: {os.strerror(system[0].errno or 0)}"
-    return str(error)
+        return f"no node of the cluster can be used: {why}" if why else "no node of the cluster can be used"
+    if isinstance(error, NoConnection) and why:
+        return f"no connection: {why}"
+    return _SCRIPT.sub("", str(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no connection, by one of the errors behind its end; empty: this one does not say."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        # Its errno is a number of OpenSSL and no system error.
+        return f"TLS failed: {(error.reason or 'no reason is known').replace('_', ' ').lower()}"
+    if isinstance(error, OSError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0)
+    return ""
 
 
 def causes(error: BaseException | None) -> list[BaseException]:

@@ -16,7 +16,14 @@ SAFE_POLICY = "noeviction"
 POLICY = "maxmemory_policy"
 """The check whether the server may evict keys."""
 
-CHECKS = (POLICY, "evicted_keys", "appendonly", "appendfsync")
+CHECKS = (POLICY, "evicted_keys", "appendonly", "appendfsync", "default_user")
+
+REPLAYER = "default"
+"""The user whose rights Redis checks when it reads transactions back from its append-only file: redis/redis#14541,
+valkey-io/valkey#3983. What the user may not do is left out, with a line in the server's log and no error."""
+
+MAY_REPLAY = "ACL SETUSER default ~* &* +@all"
+"""The command that gives the user the rights. Nobody needs to be able to log in as it: it may be `off`."""
 
 # In a script, because that goes to the server that holds the key, whichever of a cluster it is.
 _INFO = """
@@ -42,17 +49,19 @@ class RedisHealth(NamedTuple):
     server: str = ""
     """`run_id` and `master_replid`, with a colon between: another one means that the server was restarted, that another
     one took its place, or that its last replica left an hour ago. Empty: it does not say."""
+    replays: bool | None = None
+    """Whether it reads its append-only file back whole after a restart, by the rights of `REPLAYER`."""
     replid_before: str = ""
     """`master_replid2`: of the server whose place this one took; zeros: it took none's."""
 
     @property
     def keeps_all(self) -> bool:
         """Whether every change that it has acknowledged is there after a restart."""
-        return self.appendonly is True and self.appendfsync == "always"
+        return self.appendonly is True and self.appendfsync == "always" and self.replays is True
 
 
 async def read_health(send: Callable[..., Awaitable[object]], key: str, *, seconds: float = 1.0) -> RedisHealth:
-    """The health of the server that holds `key`, in two round trips. RedisCallError when it does not answer."""
+    """The health of the server that holds `key`, in three round trips. RedisCallError when it does not answer."""
     client = RedisClient(send, name="shared state", seconds=seconds)
     try:
         info = await client.execute(*script_command(_INFO, [key]), read=_info)
@@ -70,6 +79,7 @@ async def read_health(send: Callable[..., Awaitable[object]], key: str, *, secon
         appendfsync=config.get("appendfsync"),
         evicted_keys=int(evicted) if evicted.isdecimal() else None,
         server=f"{info['run_id']}:{info['master_replid']}" if {"run_id", "master_replid"} <= info.keys() else "",
+        replays=await _replays(client, key),
         replid_before=info.get("master_replid2", ""),
     )
 
@@ -87,6 +97,11 @@ def warnings(health: RedisHealth) -> dict[str, str]:
         found["appendonly"] = "appendonly is no: a restart loses the changes since the last snapshot; set yes"
     elif health.appendfsync == "no":
         found["appendfsync"] = "appendfsync is no: a crash of the machine loses some 30 seconds; set everysec or always"
+    if health.appendonly is not False and health.replays is False:
+        found["default_user"] = (
+            f"the user {REPLAYER} lacks rights, by which transactions are read back: a restart loses records; "
+            f"{MAY_REPLAY}, then ACL SAVE or the same in redis.conf"
+        )
     return found
 
 
@@ -104,6 +119,19 @@ def may_lack(health: RedisHealth, before: str) -> bool:
     return health.replid_before == replid or not health.keeps_all
 
 
+async def _replays(client: RedisClient, key: str) -> bool | None:
+    try:
+        # As the store's scripts write. Nothing is written: the server says whether the user may.
+        return await client.execute("ACL DRYRUN", REPLAYER, "HSET", key, "generation", "", read=_is_allowed)
+    except RedisCallError as error:
+        _refused(error)
+        return None
+
+
+_NEVER_SAYS = ("unknown", "can't run this command", "acl failure in script")
+"""Of servers without the command; of Redis 7.0, and of later ones, to a user whose script lacks the right to it."""
+
+
 def _refused(error: RedisCallError) -> dict[str, str]:
     """Nothing, if the server never says it: to this user, or because it lacks the command.
 
@@ -111,9 +139,14 @@ def _refused(error: RedisCallError) -> dict[str, str]:
     that may have lost changes.
     """
     reply = error.__cause__
-    if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "unknown" in str(reply).lower()):
+    text = str(reply).lower() if isinstance(reply, ResponseError) else ""
+    if isinstance(reply, NoPermissionError) or any(words in text for words in _NEVER_SAYS):
         return {}
     raise error
+
+
+def _is_allowed(answer: object) -> bool:
+    return _text(answer) == "OK"
 
 
 def _info(answer: object) -> dict[str, str]:

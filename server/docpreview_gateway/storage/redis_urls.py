@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 FORMS = (
     "must be redis://[[user]:password@]host[:port][/database], redis+sentinel://[[user]:password@]host[:port],.../service"
@@ -24,6 +24,7 @@ _OPTIONS = {
     "sentinel": _TLS | {"sentinel_username", "sentinel_password"},
     "cluster": _TLS,
 }
+_WRONG_CHARACTERS = re.compile(r"\s|%(?![0-9A-Fa-f]{2})")
 _TRUTHS = frozenset({"true", "false", "1", "0", "yes", "no"})
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _SCHEME = re.compile(r"redis(?P<tls>s?)\+(?P<kind>sentinel|cluster)")
@@ -51,18 +52,13 @@ class RedisAddress:
 
 def parse(text: str) -> RedisAddress:
     """Parse a URL. ValueError names the accepted forms, and quotes nothing of `text`, which may hold a password."""
-    try:
-        url = urlsplit(text)
-        scheme = _SCHEME.fullmatch(url.scheme)
-        _ = None if scheme else url.port
-    except ValueError:
-        raise ValueError(f"is no URL; special characters of a password must be %-encoded. {FORMS}") from None
+    url, scheme = _split(text)
     kind: Literal["server", "sentinel", "cluster"] = "server"
     if scheme is not None:
         kind = "sentinel" if scheme["kind"] == "sentinel" else "cluster"
     options = dict(parse_qsl(url.query, keep_blank_values=True))
     if kind == "server":
-        _check_server(url.scheme, url.path.strip("/") if url.scheme == "unix" else url.hostname)
+        _check_server(url.scheme, url.path.strip("/") if url.scheme == "unix" else url.netloc.rpartition("@")[2])
     if url.fragment:
         raise ValueError(FORMS)
     if not options.keys() <= _OPTIONS[kind]:
@@ -90,9 +86,32 @@ def parse(text: str) -> RedisAddress:
     )
 
 
+def _split(text: str) -> tuple[SplitResult, re.Match[str] | None]:
+    """The parts of a URL, and of its scheme if that is one of the gateway's own. ValueError."""
+    if _WRONG_CHARACTERS.search(text.rstrip("\r\n")):
+        raise ValueError("has a blank, or a % without two hexadecimal digits; write %20 for a blank, and %25 for %")
+    try:
+        url = urlsplit(text)
+        scheme = _SCHEME.fullmatch(url.scheme)
+        _ = None if scheme else url.port
+        _ = unquote(text, errors="strict")
+    except ValueError:
+        raise ValueError(f"is no URL; special characters of a password must be %-encoded. It {FORMS}") from None
+    return url, scheme
+
+
 def options(text: str) -> dict[str, str]:
     """The options of a valid URL, such as `ssl_ca_certs`."""
     return dict(parse_qsl(urlsplit(text).query, keep_blank_values=True))
+
+
+def sentinels(address: RedisAddress) -> list[tuple[str, str]]:
+    """Each Sentinel of an address: host and port, and the URL by which it is asked as a server."""
+    user, password = (quote(address.options.get(f"sentinel_{name}", ""), safe="") for name in ("username", "password"))
+    login = f"{user}:{password}@" if user or password else ""
+    tls = urlencode({name: value for name, value in address.options.items() if name in _TLS})
+    places = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in address.hosts]
+    return [(place, f"redis{'s' * address.tls}://{login}{place}?{tls}") for place in places]
 
 
 def shown(text: str) -> str:
@@ -114,8 +133,12 @@ def _check_tls(scheme: str, options: dict[str, str]) -> None:
 
 
 def _check_server(scheme: str, place: str | None) -> None:
+    if scheme.startswith("valkey"):
+        raise ValueError(f"an address of Valkey begins with redis, with TLS rediss, too. It {FORMS}")
     if scheme not in {"redis", "rediss", "unix"} or not place:
         raise ValueError(FORMS)
+    if scheme != "unix":
+        _host(place, _PORTS["cluster"])
 
 
 def _database(text: str) -> int:
@@ -126,6 +149,6 @@ def _database(text: str) -> int:
 
 def _host(text: str, port: int) -> tuple[str, int]:
     found = _HOST.fullmatch(text)
-    if found is None or int(found["port"] or port) >= 2**16:
+    if found is None or not 0 < int(found["port"] or port) < 2**16:
         raise ValueError(FORMS)
     return found["host"].strip("[]"), int(found["port"] or port)

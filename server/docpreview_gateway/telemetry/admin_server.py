@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from docpreview_gateway.telemetry.bounded_http import BoundedServer, Handler
-from docpreview_gateway.telemetry.readiness import readiness
+from docpreview_gateway.telemetry.readiness import LISTEN, SERVER, readiness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -67,12 +67,14 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     pages: Pages | None = None,
     texts: Mapping[str, Text] | None = None,
     hosts: Sequence[str] = (),
+    listen: str = "",
 ) -> AsyncIterator[int]:
     """A server of `/metrics` in the requested format, `/healthz`, `/readyz`, and what `pages` and `texts` have.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
     port is taken. `/readyz` is 503 with the reason that `unready` gives, or because of one of `dependencies`, as
     `readiness` says; `/healthz` with the reason of `unhealthy`, without which it says only that the process lives.
+    Every answer says that a gateway gave it, and which address the gateway has for gRPC (`listen`).
     `refresh` is awaited before metrics are read. `texts` has plain texts by path, `pages` answers for all other paths.
     A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`: a browser can
     be made to ask for any other name of a stranger's, and to tell him the answer.
@@ -97,7 +99,8 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     is_path = host.startswith("/")
     named = None if is_path else frozenset((host, socket.gethostname(), *hosts))
     runner = web.ServerRunner(
-        BoundedServer(_routed(handlers, _others(pages, texts or {}), named)), shutdown_timeout=STOP_SECONDS
+        BoundedServer(_introduced(_routed(handlers, _others(pages, texts or {}), named), listen)),
+        shutdown_timeout=STOP_SECONDS,
     )
     await runner.setup()
     try:
@@ -131,6 +134,22 @@ def _routed(handlers: Mapping[str, Handler], other: Handler, named: frozenset[st
         if request.method not in _METHODS:
             raise web.HTTPMethodNotAllowed(request.method, _METHODS)
         return await handlers.get(request.path, other)(request)
+
+    return answer
+
+
+def _introduced(handler: Handler, listen: str) -> Handler:
+    """The handler, whose answers say who gave them."""
+    headers = {"Server": SERVER, LISTEN: listen}
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(headers)
+            raise
+        response.headers.update(headers)
+        return response
 
     return answer
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import structlog
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from aiohttp.log import server_logger
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,6 +28,12 @@ ANSWER_SECONDS = 30.0
 """Seconds in which its answer must have been made and read."""
 
 
+NOT_HTTP_SECONDS = 60.0
+"""Shortest time between log lines of requests that are no HTTP."""
+
+log = structlog.get_logger()
+
+
 @dataclass(slots=True)
 class _Open:
     """An open connection, the timer of its end, and whether its request has come."""
@@ -30,6 +41,21 @@ class _Open:
     transport: asyncio.Transport
     timer: asyncio.TimerHandle
     has_asked: bool = False
+
+
+class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of aiohttp's server. What is no HTTP is no error of ours: any stranger can send it, at any rate."""
+
+    _silent_until = 0.0
+
+    def log(self, level: int, msg: object, *args: object, exc_info: Any = None, **kwargs: Any) -> None:  # noqa: ANN401 - the library's signature
+        """Called for each line, such as for a request that failed."""
+        if isinstance(exc_info, HttpProcessingError):
+            if (now := time.monotonic()) >= self._silent_until:
+                self._silent_until = now + NOT_HTTP_SECONDS
+                log.info("a request to the admin port is no HTTP", error=type(exc_info).__name__, peer=args[0])
+        else:
+            super().log(level, msg, *args, exc_info=exc_info, **kwargs)
 
 
 class BoundedServer(web.Server):
@@ -48,7 +74,7 @@ class BoundedServer(web.Server):
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         # A body is not read: what is left of it must not hold the connection open.
-        super().__init__(self._answered, access_log=None, lingering_time=0)
+        super().__init__(self._answered, access_log=None, lingering_time=0, logger=_ServerLog(server_logger))
         self._answer = answer
         self._most = most
         self._head_seconds, self._answer_seconds = head_seconds, answer_seconds

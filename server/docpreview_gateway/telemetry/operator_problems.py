@@ -143,9 +143,9 @@ def _of_creates(now: Snapshot) -> Iterator[Problem]:
 
 
 def _of_records(now: Snapshot) -> Iterator[Problem]:
-    for check in ("maxmemory_policy", "evicted_keys"):
+    for check in ("maxmemory_policy", "evicted_keys", "default_user"):
         if now.value("docpreview_store_health", check=check):
-            yield Problem(f"the store of creates may delete records: {check}", "store-may-evict", is_failing=False)
+            yield Problem(f"the store of creates may lose records: {check}", "store-may-evict", is_failing=False)
     for bucket, lag in now.by("docpreview_list_lag_seconds", "bucket").items():
         if lag > LIST_LAG_SECONDS:
             yield Problem(f"the cloud's list of {bucket} lacks a job of {lag:.0f} s ago", "list-lag", is_failing=False)
@@ -156,9 +156,9 @@ def _of_records(now: Snapshot) -> Iterator[Problem]:
 
 
 def _of_budgets(now: Snapshot) -> Iterator[Problem]:
-    for caller in now.by("docpreview_pages_left", "caller"):
+    for caller in now.by("docpreview_pages_used", "caller"):
         for period, (used, budget) in pages(now, caller).items():
-            if budget and used > BUDGET_USED * budget:
+            if used > BUDGET_USED * budget:
                 text = f"{caller} has used {used:,} of {budget:,} pages of the {period}"
                 yield Problem(text, "budget-nearly-used", is_failing=False)
 

@@ -65,7 +65,7 @@ class Host:
 class CallerUse:
     """A caller's usage. `rate` is recent calls per second; `rate_limit` is None when there is none.
 
-    `pages` has, by period, the pages that are used, reserved or leased, and the budget.
+    `pages` has, by period, the pages that are used, reserved or leased, and the budget, which may be less.
     """
 
     name: str
@@ -220,13 +220,19 @@ def _callers(span: Interval) -> list[CallerUse]:
 
 
 def pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
-    """By period, the pages of a caller that are used, reserved or leased, and its budget."""
-    left = now.by("docpreview_pages_left", "period", caller=caller)
+    """By period with a budget, the pages of a caller that are used, reserved or leased, and the budget.
+
+    None while they are not known. A budget that was lowered may be less than what is used.
+    """
+    limits = now.by("docpreview_caller_limit", "limit", caller=caller)
     used = now.by("docpreview_pages_used", "period", caller=caller)
     reserved = now.by("docpreview_pages_reserved", "period", caller=caller)
     leased = now.by("docpreview_pages_leased", "period", caller=caller)
-    taken = {period: int(sum(part.get(period, 0) for part in (used, reserved, leased))) for period in left}
-    return {period: (taken[period], taken[period] + int(left[period])) for period in sorted(left)}
+    return {
+        period: (int(sum(part.get(period, 0) for part in (used, reserved, leased))), int(limits[f"pages_{period}"]))
+        for period in sorted(used)
+        if f"pages_{period}" in limits
+    }
 
 
 def _errors(span: Interval) -> list[ErrorKind]:

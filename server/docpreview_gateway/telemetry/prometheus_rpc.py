@@ -6,7 +6,6 @@ Names are those of go-grpc-middleware, so that its dashboards fit.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
     from docpreview_gateway.model.call import Call, Method
-    from docpreview_gateway.model.callers import Caller
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 """Start times of counters would double the number of series."""
@@ -92,13 +90,6 @@ class PrometheusRpc:
         last = "Unix time of the last error with this reason."
         gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
         self._last_error = cache(gauge.labels)
-        self._callers: dict[str, Caller] = {}
-        self._caller_limits = Gauge(
-            "docpreview_caller_limit",
-            "Configured limit of a caller: calls per second (rate) or concurrent calls (concurrency).",
-            ("caller", "limit"),
-            registry=registry,
-        )
         self._caller_calls = cache(
             counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
         )
@@ -117,13 +108,10 @@ class PrometheusRpc:
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """Record an ended call. The series are updated in batches, at each scrape."""
-        caller = call.caller
         if call.response.reason:
             self._errors.count(method.name, call.response.reason)
             self._last_error(call.response.reason).set_to_current_time()
-        if self._callers.get(caller.name) is not caller:
-            self._report_limits(caller)
-        alike = method, code, caller.name, call.response.cache
+        alike = method, code, call.caller.name, call.response.cache
         self._ended[alike] = self._ended.get(alike, 0) + 1
         series = self._series(method)
         if call.trace is not None:
@@ -156,17 +144,6 @@ class PrometheusRpc:
         series.handled(code).inc(times)
         if code == "OK" and method.kind == "unary":
             series.sent.inc(times)
-
-    def _report_limits(self, caller: Caller) -> None:
-        """Report the limits of a caller with its first call, and again when they have changed."""
-        self._callers[caller.name] = caller
-        bounds = {"rate": caller.rate.per_second if caller.rate else None, "concurrency": caller.concurrency}
-        for limit, bound in bounds.items():
-            if bound is not None:
-                self._caller_limits.labels(caller.name, limit).set(bound)
-            else:
-                with suppress(KeyError):
-                    self._caller_limits.remove(caller.name, limit)
 
     def _series(self, method: Method) -> _Series:
         """The series of a method, cached: to find series by labels costs more than to increment them."""

@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+SERVER = "docpreview-gateway"
+"""The header `Server` of every answer of the admin port, by which a probe knows a gateway."""
+
+LISTEN = "Docpreview-Listen"
+"""The header of the same answers that has the setting `listen` of the gateway."""
+
 
 class Dependency(NamedTuple):
     """A dependency of the process. `problem` says what is wrong with it; empty: nothing."""

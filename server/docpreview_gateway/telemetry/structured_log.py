@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 import time
 import traceback
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
 MOST_OF_A_KIND = 10
 KIND_SECONDS = 60.0
-"""Rate limit of warnings and errors with the same event."""
+"""Rate limit of warnings and errors with the same event, and of libraries' with the same logger."""
 
 MOST_TEXT = 500
 
 _SAMPLED = frozenset({"warning", "error", "critical"})
+_PLACEHOLDER = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[0-9*]*(?:\.[0-9*]+)?[hlL]?([a-zA-Z%])")
 
 
 class Sampling:
@@ -30,13 +32,13 @@ class Sampling:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._kinds: dict[str, tuple[float, int]] = {}
+        self._kinds: dict[tuple[str, Any], tuple[float, int]] = {}
 
     def __call__(self, _logger: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
-        """The entry, or DropEvent. Events are constants of the code, so the table stays small."""
+        """The entry, or DropEvent. Events and loggers are constants of the code, so the table stays small."""
         if name not in _SAMPLED:
             return entry
-        now, kind = self._now(), str(entry.get("event"))
+        now, kind = self._now(), (str(entry.get("event")), entry.get("logger"))
         begun, count = self._kinds.get(kind, (now, 0))
         if now - begun >= KIND_SECONDS:
             if count > MOST_OF_A_KIND:
@@ -68,6 +70,7 @@ class LibraryLines(logging.Handler):
 
     Libraries quote what they read, such as a whole `authorization` value with one wrong byte. So a line has the
     library's own words only where these are known to be constant: the template, when its arguments come apart from it.
+    `...` stands for each argument.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -81,7 +84,9 @@ class LibraryLines(logging.Handler):
 
 
 def _template(record: logging.LogRecord) -> str:
-    return record.msg[:MOST_TEXT] if record.args and isinstance(record.msg, str) else ""
+    if not record.args or not isinstance(record.msg, str):
+        return ""
+    return _PLACEHOLDER.sub(lambda found: "%" if found[1] == "%" else "...", record.msg[:MOST_TEXT])
 
 
 def without_messages(_logger: Any, _name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401

@@ -64,7 +64,8 @@ class AiohttpTransport:
                 request.method, url, headers=headers, data=request.body or None, allow_redirects=False
             ) as reply:
                 body = await _read(reply)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            # UnicodeError: of Python's resolver, for a host with a part that is too long.
             raise _translated(error) from error
         replied = {name.lower(): value for name, value in reply.headers.items()}
         return HttpReply(reply.status, replied, inflated(body, replied.get("content-encoding", "")))

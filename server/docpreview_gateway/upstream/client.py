@@ -80,6 +80,7 @@ class CloudClient:
         try:
             return await self._attempt(request, read, operation, call)
         except UpstreamError as error:
+            call.response.upstream_request_id = error.facts.request_id or call.response.upstream_request_id
             if (answer := _as_answer(operation, error)) is not None:
                 raise answer from error
             raise
@@ -87,7 +88,7 @@ class CloudClient:
     async def _attempt(
         self, request: HttpRequest, read: Callable[[_Answer], Result], operation: Operation[Result], call: Call
     ) -> Result:
-        call.response.cache = "miss"
+        call.response.cache, call.response.upstream_request_id = "miss", ""
         now = time.monotonic()
         until = min(now + self._timeout, call.answer_by)
         if until <= now:

@@ -114,6 +114,7 @@ class CloudObjects:
         return await self._host_limiters.through(bucket.object_host, call, attempt)
 
     async def _attempt(self, name: str, bucket: Bucket, unsigned: HttpRequest, call: Call) -> HttpReply:
+        call.response.upstream_request_id = ""
         with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
@@ -121,6 +122,9 @@ class CloudObjects:
             except TimeoutError:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
+            except UpstreamError as error:
+                call.response.upstream_request_id = error.facts.request_id
+                raise
         call.response.upstream_request_id = refusals.request_id_of(reply)
         return reply
 

@@ -136,6 +136,7 @@ class Gateway:
         # Every file is read before the store is touched: with an invalid one there is nothing to connect for.
         credentials, times = access.cloud_credentials(), CloudTimes(clock)
         authentication, tls = access.authenticator(), access.server_credentials()
+        self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
         callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
         self._counting = await stack.enter_async_context(counting(self._settings))
@@ -266,6 +267,7 @@ class Gateway:
                     pages=pages,
                     texts=texts,
                     hosts=self._settings.admin_hosts,
+                    listen=self._settings.listen,
                 )
             )
         except OSError as error:

@@ -90,8 +90,16 @@ def folder_problem(folder: Path, *, may_be_full: bool) -> str:
 
     A gateway starts on a full disk all the same, and does what needs no records.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     remedy = "name a folder that the gateway's user may write, or that can be made"
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"cannot be used: {error.strerror}; {remedy}"
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.exists():
+        return f"{'it' if there == folder else there} is a link to what is not there; {remedy}"
     if not there.is_dir():
         return f"{'it' if there == folder else there} is no folder; {remedy}"
     try:

@@ -270,6 +270,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             pages=page,
             texts={"/debug": supervisor.debug} if settings.admin_debug else None,
             hosts=settings.admin_hosts,
+            listen=settings.listen,
         )
         try:
             admin_port = await stack.enter_async_context(admin)

@@ -9,6 +9,7 @@ from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview.v1.preview_job_pb2 import JobFailure
 from docpreview_client import errors
 from docpreview_client.cli.advice import advice, advice_on_failure
+from docpreview_client.cli.exit_codes import ExitCode, of_error
 from docpreview_client.errors import ErrorFacts
 
 REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
@@ -41,6 +42,13 @@ def test_every_reason_has_a_hint_of_its_own_whatever_the_kind_of_error(reason: s
     assert len({hint(kind, reason) for kind in KINDS}) == 1
 
 
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_script_is_not_told_to_try_again_where_a_person_or_a_period_has_to_make_room(reason: str) -> None:
+    """By the contract's own table of what to do about each reason."""
+    error = errors.Throttled("message", code=grpc.StatusCode.RESOURCE_EXHAUSTED, facts=ErrorFacts(reason=reason))
+    assert (of_error(error) is ExitCode.USED_UP) == (error.retry == "later")
+
+
 @pytest.mark.parametrize("reason", JobFailure.Reason.values())
 def test_every_reason_of_a_failed_job_has_a_hint(reason: JobFailure.Reason.ValueType) -> None:
     hints = [advice_on_failure(one) for one in JobFailure.Reason.values()]
@@ -57,7 +65,7 @@ def test_an_address_where_no_gateway_answers_is_in_doubt() -> None:
 @pytest.mark.parametrize(
     ("kind", "reason", "words"),
     [
-        (errors.Unavailable, "LEDGER_UNAVAILABLE", "same --request-id"),
+        (errors.Unavailable, "LEDGER_UNAVAILABLE", "with or without --request-id"),
         (errors.Unavailable, "LIMITER_UNAVAILABLE", "cannot count"),
         (errors.Unavailable, "IDENTITY_UNAVAILABLE", "issuer"),
         (errors.Unavailable, "CLOCK_SKEW", "operators"),

@@ -1,10 +1,12 @@
 """The `docpreview` command as scripts and people use it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -24,8 +26,10 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesResponse, P
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client.cli import listing, parameters
 from docpreview_client.cli.app import app
+from docpreview_client.cli.exit_codes import EXIT_CODES_HELP
 from docpreview_client.cli.field_names import FieldNames
 from docpreview_client.cli.text_view import TextView
+from tests.packaging.project import ROOT
 
 from .fake_gateway import Failure, FakeGateway, Silence
 from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, over_quota, succeeded
@@ -35,8 +39,8 @@ Docpreview = Callable[..., Result]
 
 @pytest.fixture
 def docpreview(gateway: FakeGateway) -> Docpreview:
-    def run(*arguments: str, stdin: str | None = None) -> Result:
-        environment = {"DOCPREVIEW_TARGET": gateway.target, "DOCPREVIEW_TOKEN": None}
+    def run(*arguments: str, stdin: str | None = None, bucket: str | None = None) -> Result:
+        environment = {"DOCPREVIEW_TARGET": gateway.target, "DOCPREVIEW_TOKEN": None, "DOCPREVIEW_BUCKET": bucket}
         return CliRunner().invoke(app, list(arguments), input=stdin, env=environment)
 
     return run
@@ -193,10 +197,63 @@ def test_usage_of_a_caller_that_is_not_counted_is_told_on_stderr(gateway: FakeGa
     assert "does not count the pages of anonymous" in docpreview("usage").stderr
 
 
-def test_a_used_up_budget_is_named_with_advice_and_exit_code_6(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_usage_says_of_reserved_pages_that_they_are_counted_soon(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Right after a preview none are used yet."""
+    day, month = PageUsage(reserved_pages=50), PageUsage(reserved_pages=50)
+    gateway.will("GetUsage", Usage(caller="reports", day=day, month=month))
+    assert "soon after a job's end" in docpreview("usage").stderr
+    gateway.will("GetUsage", Usage(caller="reports", day=PageUsage(used_pages=7)))
+    assert docpreview("usage").stderr.count("Reserved:") == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "words"),
+    [
+        ("GetPreviewJob", succeeded(), ("get", JOB_ID)),
+        ("WatchPreviewJob", [succeeded()], ("watch", JOB_ID)),
+        ("WaitPreviewJob", succeeded(), ("wait", JOB_ID)),
+        ("CreatePreviewJob", job(), ("create", "a.pptx")),
+        ("ListPreviewJobs", ListPreviewJobsResponse(), ("list",)),
+        ("ListPreviewQueues", ListPreviewQueuesResponse(), ("queues",)),
+    ],
+)
+def test_the_bucket_of_the_environment_takes_the_place_of_one_that_is_not_named(
+    gateway: FakeGateway, docpreview: Docpreview, method: str, answer: Any, words: tuple[str, ...]
+) -> None:
+    """Of two arguments the first is the bucket all the same, and without either the command says what to give."""
+    command, *rest = words
+    gateway.will(method, answer)
+    gateway.will(method, answer)
+    assert docpreview(command, *rest, bucket="of-environment-1").exit_code == 0
+    assert docpreview(command, "named-1", *rest, bucket="of-environment-1").exit_code == 0
+    asked = gateway.asked(method)
+    assert [request.bucket for request in asked] == ["of-environment-1", "named-1"]
+    assert {getattr(request, "job_id", JOB_ID) for request in asked} == {JOB_ID}
+    refused = docpreview(command, *rest)
+    assert refused.exit_code == 2
+    assert "DOCPREVIEW_BUCKET" in refused.stderr
+
+
+@pytest.mark.parametrize(("command", "name"), [("get", "JOB_ID"), ("create", "INPUT_OBJECT")])
+def test_a_command_without_what_it_is_about_names_it(docpreview: Docpreview, command: str, name: str) -> None:
+    refused = docpreview(command, bucket="of-environment-1")
+    assert (refused.exit_code, name in refused.stderr) == (2, True)
+
+
+def test_the_readme_has_the_exit_codes_of_the_help() -> None:
+    """Word for word, but for the marks of code."""
+    readme = (ROOT / "clients" / "python" / "README.md").read_text().replace("`", "")
+    assert re.findall(r"^\* ([\d, ]+): (.+)$", EXIT_CODES_HELP, re.MULTILINE) == re.findall(
+        r"^\| ([\d, ]+) \| (.+) \|$", readme, re.MULTILINE
+    )
+
+
+def test_a_used_up_budget_is_named_with_advice_and_not_with_try_again(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
     gateway.will("CreatePreviewJob", over_quota("PAGE_BUDGET_EXHAUSTED", "caller:a:pages_per_day"))
     result = docpreview("create", BUCKET, "a.pdf", "--output", "p-${Page}.jpg")
-    assert result.exit_code == 6
+    assert result.exit_code == 10
     assert "caller:a:pages_per_day" in result.stderr
     assert "larger budget" in result.stderr
 
@@ -208,7 +265,7 @@ def test_advice_promises_nothing_of_repeating_where_that_never_helps(
     result = docpreview("create", BUCKET, "a.pdf", "--output", "p-${Page}.jpg")
     assert result.stderr.splitlines()[-1] == "Ask for fewer pages, or for a larger budget."
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"))
-    assert "Only a new --request-id makes a new job." in docpreview("create", BUCKET, "a.pptx").stderr
+    assert "Only with a new --request-id, or without one" in docpreview("create", BUCKET, "a.pptx").stderr
 
 
 def test_watch_without_a_terminal_prints_states_to_stderr_and_job_to_stdout(
@@ -259,6 +316,8 @@ def test_wait_exits_by_how_the_job_ended_or_that_it_has_not(
         (failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"), 7),
         (failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"), 7),
         (over_quota("PAGE_BUDGET_TOO_SMALL", "caller:a:pages_per_day"), 3),
+        (over_quota("PAGE_BUDGET_EXHAUSTED", "caller:a:pages_per_day"), 10),
+        (failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA"), 10),
         (failure(grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING"), 8),
         (failure(grpc.StatusCode.INTERNAL, "INTERNAL"), 70),
     ],

@@ -14,6 +14,7 @@ from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.model.call import Call, ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.operations import CreateJob
 from tests.fakes.creates import MemoryCreates
 from tests.unit.creates.worlds import BUCKET, COUNTED, FENCE, TIMING, Fate, Held, World, name_of, request
 
@@ -63,6 +64,22 @@ async def test_a_create_is_answered_with_the_clouds_id_of_its_request(
     with suppress(GatewayError):
         await followed.world.create(followed.asked, COUNTED, response=response)
     assert response.upstream_request_id == f"cloud-{followed.asked.input_object}"
+
+
+@pytest.mark.parametrize(
+    "fate", [GatewayError(reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no such document"), "lost", None]
+)
+async def test_a_create_that_joins_an_equal_one_has_the_clouds_id_of_the_one_request(
+    followed: Followed, fate: Fate | None
+) -> None:
+    """Whatever becomes of it: both were one request of the same caller."""
+    responses = ResponseInfo(), ResponseInfo()
+    followed.world.cloud.fates = [] if fate is None else [fate]
+    creates = (followed.world.create(followed.asked, COUNTED, response=response) for response in responses)
+    await asyncio.gather(*creates, return_exceptions=True)
+    sent = [operation for operation in followed.world.cloud.asked if isinstance(operation, CreateJob)]
+    assert len(sent) == 1
+    assert {response.upstream_request_id for response in responses} == {f"cloud-{followed.asked.input_object}"}
 
 
 async def test_a_follower_sends_nothing_and_reserves_nothing(followed: Followed) -> None:

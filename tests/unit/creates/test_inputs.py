@@ -17,7 +17,7 @@ from docpreview_gateway.creates.inputs import CheckedCreates
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import Call, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.documents import PIECE_BYTES
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
@@ -50,12 +50,14 @@ class Scene:
     hangs: bool = False
     reads: list[tuple[int, int]] = field(default_factory=list)
     created: int = 0
+    response: ResponseInfo = field(default_factory=ResponseInfo)
 
     async def read(self, bucket: Bucket, key: str, piece: tuple[int, int], call: Call) -> ObjectPiece:
         assert (bucket, bool(key), call.request_id) == (BUCKET, True, "r")
         self.reads.append(piece)
         if self.hangs:
             await asyncio.Event().wait()
+        call.response.upstream_request_id = "cos-1"
         if self.failure is not None:
             raise self.failure
         first, size = piece
@@ -88,7 +90,7 @@ class Scene:
             request.options.password = password
         if source:
             request.options.source_format = source
-        call = Call("r", asyncio.get_running_loop().time() + 0.4, Caller("one"))
+        call = Call("r", asyncio.get_running_loop().time() + 0.4, Caller("one"), response=self.response)
         return (await checked.create(request, call)).job_id
 
     async def refused(self, key: str = "in/a.pdf", **how: str) -> tuple[ErrorReason.ValueType, str]:
@@ -105,6 +107,14 @@ class _Inner:
 
 def missing() -> UpstreamError:
     return UpstreamError(r.ERROR_REASON_OBJECT_NOT_FOUND, "no", facts=UpstreamFacts("NoSuchKey", 404))
+
+
+@pytest.mark.parametrize("failure", [None, missing()])
+async def test_a_refused_document_has_the_object_stores_request_id_in_the_log(failure: Exception | None) -> None:
+    """It is empty, or it is not there."""
+    scene = Scene(b"", failure=failure)
+    await scene.refused()
+    assert scene.response.upstream_request_id == "cos-1"
 
 
 async def test_a_good_document_is_read_once_and_created() -> None:
@@ -152,11 +162,11 @@ async def test_the_end_is_read_only_of_a_large_document_whose_kind_needs_it() ->
 async def test_each_refusal_has_its_reason_and_comes_before_anything_is_made(
     scene: Scene, key: str, reason: ErrorReason.ValueType, told: str
 ) -> None:
-    """The message says what to do, and that nothing was sent."""
+    """The message says what to do, and that no job was made: the document was read, so something was sent."""
     found, message = await scene.refused(key)
     assert found == reason
     assert told in message
-    assert message.endswith("nothing was sent")
+    assert message.endswith("no job was made")
 
 
 async def test_a_suffix_is_refused_without_a_request_and_the_declared_format_counts_without_one() -> None:

@@ -7,6 +7,7 @@ import pytest
 from docpreview_gateway.creates.outlook import Outlook, spoken
 
 DAY = 86400.0
+PRICE = "a repeated request_id may then make, and bill, a second job"
 REBUILD = Outlook("rebuild", 225.0, DAY)
 
 
@@ -21,7 +22,7 @@ def test_a_rebuild_in_a_cloud_that_shows_markers_ends_after_the_quarantine() -> 
 def test_where_no_list_has_shown_a_marker_the_end_that_a_cloud_without_echo_has_is_named(waited: float) -> None:
     text = REBUILD.words(waited, shows_markers=False)
     assert f"in {spoken(DAY - waited)} (ledger.retention_seconds" in text
-    assert "accept-loss" in text
+    assert text.endswith(f"or after `docpreview-gateway store accept-loss` ({PRICE})")
 
 
 def test_a_rebuild_that_is_overdue_promises_no_time() -> None:
@@ -32,7 +33,8 @@ def test_a_rebuild_that_is_overdue_promises_no_time() -> None:
 
 
 def test_a_loss_that_is_not_rebuilt_says_what_ends_it() -> None:
-    assert "only `docpreview-gateway store accept-loss`" in Outlook("refuse", 225.0, DAY).words(9, shows_markers=True)
+    refused = Outlook("refuse", 225.0, DAY).words(9, shows_markers=True)
+    assert refused == f"only `docpreview-gateway store accept-loss` ({PRICE}) ends that (ledger.on_loss: refuse)"
     assert "within seconds" in Outlook("accept", 225.0, DAY).words(9, shows_markers=False)
 
 

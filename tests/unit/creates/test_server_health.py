@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 KEYS = CreateKeys("unit", [bytes(range(32))])
 DURABLE = ("--appendonly", "yes")
+RESTARTED = RedisHealth(appendonly=True, appendfsync="always", server="b:two", replays=True, replid_before="0" * 40)
 META = key_names("unit")[3]
 PLACE = "redis://cache:6379/0"
 
@@ -176,9 +177,11 @@ async def test_a_server_that_does_not_answer_is_left_to_the_store(tmp_path: Path
 @pytest.mark.parametrize(
     ("after", "losses"),
     [
-        (RedisHealth(appendonly=True, appendfsync="always", server="b:two", replid_before="0" * 40), 0),
-        (RedisHealth(appendonly=True, appendfsync="everysec", server="b:two", replid_before="0" * 40), 1),
-        (RedisHealth(appendonly=True, appendfsync="always", server="b:two", replid_before="one"), 1),
+        (RESTARTED, 0),
+        (RESTARTED._replace(appendfsync="everysec"), 1),
+        (RESTARTED._replace(replays=False), 1),
+        (RESTARTED._replace(replays=None), 1),
+        (RESTARTED._replace(replid_before="one"), 1),
         (RedisHealth(server="b:two"), 1),
         (RedisHealth(server="a:two", replid_before="0" * 40), 0),
         (RedisHealth(server="a:two", replid_before="three"), 1),
@@ -186,6 +189,8 @@ async def test_a_server_that_does_not_answer_is_left_to_the_store(tmp_path: Path
     ids=[
         "restarted, and syncs each change",
         "restarted, and syncs each second",
+        "restarted, and leaves transactions out",
+        "restarted, and does not say what it leaves out",
         "promoted",
         "does not say how it writes",
         "runs on without replicas",

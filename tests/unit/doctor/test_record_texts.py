@@ -70,8 +70,10 @@ def test_a_lost_store_says_since_when_who_is_refused_and_what_to_do_with_these_s
 ) -> None:
     first, *rest = status_lines(LOST._replace(outlook=replace(OUTLOOK, on_loss=on_loss)))
     assert first.startswith("PROBLEM")
-    assert "LEDGER_UNAVAILABLE" in first
-    assert "LIMITER_UNAVAILABLE" in first
+    assert (
+        "creates with request_id are refused (LEDGER_UNAVAILABLE), and without one those of callers with a page budget "
+        "(LIMITER_UNAVAILABLE)"
+    ) in first
     assert any("noticed at 2026-11-15T12:01:00+00:00" in line for line in rest)
     assert next_step in rest[-1]
 
@@ -83,6 +85,15 @@ def test_a_lost_store_says_when_a_cloud_without_echo_ends_it_at_the_earliest() -
     assert "do not go on before 2026-11-16T12:01:00+00:00 (ledger.retention_seconds" in remedy
     *_, remedy = status_lines(LOST._replace(state=LOST.state._replace(lost_since=2.0)))
     assert "do not go on for 24 h (ledger.retention_seconds" in remedy
+
+
+@pytest.mark.parametrize("status", [LOST, WHOLE._replace(missing=[SecretUse("ab12", NOON)])])
+@pytest.mark.parametrize("on_loss", ["rebuild", "refuse"])
+def test_who_is_told_how_to_end_a_loss_by_hand_is_told_its_price_in_the_same_sentence(
+    status: StoreStatus, on_loss: OnLoss
+) -> None:
+    *_, remedy = status_lines(status._replace(outlook=replace(OUTLOOK, on_loss=on_loss)))
+    assert "store accept-loss` (a repeated request_id may then make, and bill, a second job)" in remedy
 
 
 def test_a_rebuild_that_is_overdue_is_not_to_be_waited_for() -> None:
@@ -156,6 +167,7 @@ def test_an_accepted_loss_says_what_is_given_up_and_which_callers_were_refused()
     assert "noticed at 2026-11-15T12:01:00+00:00" in text
     assert "of creates after 2026-11-15T12:00:00+00:00" in text
     assert "second job" in text
+    assert "(LEDGER_UNAVAILABLE), and without one those of callers with a page budget (LIMITER_UN" in text
     assert "(LIMITER_UNAVAILABLE): archive, shop;" in text
     assert "reconcile --since DAY --charge" in text
 

@@ -138,6 +138,7 @@ class TestSharedState:
             "redis://:p%40ss@cache:6379/0",
             "rediss://user:secret@[::1]:6380/15?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=true",
             "redis://cache:6379?db=3",
+            "redis://:p%25%20ss@cache_1:6379/0\n",
             "unix:///run/redis.sock",
             "unix://:secret@/run/redis.sock?db=1",
             "redis+sentinel://s1/main",
@@ -181,6 +182,17 @@ class TestSharedState:
             (f"redis://cache?socket_timeout={CANARY}", "the options of the URL may be db, ssl_ca_certs"),
             (f"redis://cache?{CANARY}=1", "the options of the URL may be db, ssl_ca_certs"),
             ("", "must be redis://"),
+            (f"valkey://:{CANARY}@cache", "an address of Valkey begins with redis, with TLS rediss, too. It must be"),
+            (f"valkeys://:{CANARY}@cache", "an address of Valkey begins with redis, with TLS rediss, too. It must be"),
+            (f"redis://:{CANARY}@127.0.0.1 :6379", "has a blank, or a % without two hexadecimal digits; write %20"),
+            (f"redis://:{CANARY}@cache:6379 ", "has a blank"),
+            (f"redis://:{CANARY} @cache", "has a blank"),
+            (f"redis+cluster://:{CANARY}@n1, n2", "has a blank"),
+            (f"redis://:{CANARY}%zz@cache", "has a blank, or a % without two hexadecimal digits; write %20"),
+            (f"redis://:{CANARY}%ff@cache", "is no URL; special characters of a password must be %-encoded"),
+            (f"redis://:{CANARY}@cache:0", "must be redis://"),
+            (f"redis+cluster://:{CANARY}@n1:7000,n2:0", "must be redis://"),
+            (f"redis://:{CANARY}@one,other", "must be redis://"),
         ],
     )
     @pytest.mark.parametrize("key", ["url", "ledger_url"])
@@ -292,6 +304,48 @@ class TestMistakes:
         assert any(line.startswith(f"{name}: unknown setting") for line in found)
         assert CANARY not in str(found)
 
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("ADMIN_HOSTS", f"{CANARY}.example.com", 'must be a list in JSON, such as ["gateway.example.com"]'),
+            ("ADMIN_HOSTS", "", 'must be a list in JSON, such as ["gateway.example.com"]'),
+            ("BUCKETS", f"[{{name: {CANARY}}}]", 'must be a list in JSON, such as [{"name": "documents-1250000000", '),
+            ("BUCKETS", "[" * 20_000, 'must be a list in JSON, such as [{"name": '),
+            ("BUCKETS", "9" * 5000, 'must be a list in JSON, such as [{"name": '),
+            ("EDGE__ORIGINS", f"https://{CANARY}", 'must be a list in JSON, such as ["https://app.example.com"]'),
+            ("EDGE", f"https://{CANARY}", "must be a map in JSON, such as {"),
+            (
+                "CREDENTIALS__MAIN",
+                CANARY,
+                'must be a map in JSON, such as {"secret_id": "AKID...", "secret_key": "..."}',
+            ),
+            (
+                "LIMITS__ANONYMOUS__METHOD_RATES",
+                "{CreatePreviewJob: 5}",
+                'must be a map in JSON, such as {"CreatePreviewJob": {"per_second": 5}}',
+            ),
+            ("LIMITS__ACCOUNT", "5", 'must be a map in JSON, such as {"per_second": 100}'),
+        ],
+    )
+    def test_a_variable_of_a_list_or_map_that_is_not_json_is_named_with_what_to_write(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    ) -> None:
+        """Beside other mistakes of variables and of the file, and without its value."""
+        monkeypatch.setenv(f"DOCPREVIEW_{name}", value)
+        monkeypatch.setenv("DOCPREVIEW_LISEN", "x")
+        unknown, found, broken = problems(file(folder, MINIMAL + "listen: [\n"))
+        assert unknown.startswith("DOCPREVIEW_LISEN: unknown setting")
+        assert found.startswith(f"DOCPREVIEW_{name}: {said}")
+        assert broken.startswith("line 7, column 1: not YAML")
+        assert CANARY not in found
+
+    def test_a_variable_of_a_section_that_may_be_a_word_may_be_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`auth` only."""
+        monkeypatch.setenv("DOCPREVIEW_AUTH", "insecure")
+        assert load(file(folder, MINIMAL)).auth == "insecure"
+
     def test_variables_of_the_clients_and_of_the_emulator_are_theirs(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -336,6 +390,20 @@ class TestMistakes:
         """Ranges, formats and references."""
         assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
 
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("state_dir", "state_dir: /NAME\n"),
+            ("tls.key", "tls: {certificate: x, key: /tmp/NAME}\n"),
+            ("credentials.other.file", "  other: {file: NAME}\n"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["x" * 256, "ü" * 128, "x/" * 2100])
+    def test_a_path_that_no_system_takes_is_rejected(self, folder: Path, path: str, text: str, name: str) -> None:
+        """So no command meets it later."""
+        (problem,) = problems(file(folder, MINIMAL + text.replace("NAME", name)))
+        assert problem == f"{path}: is too long: a path has fewer than 4096 bytes, and a name in it 255 at most"
+
     def test_a_key_that_is_there_twice_is_rejected_with_its_line(self, folder: Path) -> None:
         """All but the last would be ignored."""
         text = MINIMAL + "reflection: true\nreflection: false\n"
@@ -368,7 +436,7 @@ class TestFiles:
         (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
         assert found.startswith("line 3, column ")
 
-    @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n"])
+    @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n", "on: 1\n"])
     def test_a_file_that_is_not_a_map_is_rejected(self, folder: Path, text: str) -> None:
         """Lists, strings and numbers."""
         assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
@@ -399,6 +467,7 @@ class TestFiles:
             ("ledgr: {}\n", "ledgr: unknown setting; did you mean `ledger`?"),
             ("ledger: {keyfile: x}\n", "ledger.keyfile: unknown setting; did you mean `key_file`?"),
             ("zzz: 1\n", "zzz: unknown setting"),
+            ("ledger: {5: x}\n", "ledger: is no name of a setting; a name is a text"),
         ],
     )
     def test_a_mistake_is_told_in_words_of_yaml_with_the_nearest_key(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 import structlog
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from docpreview_gateway.storage.redis_client import (
     RedisCallError,
@@ -77,6 +77,15 @@ async def test_an_answer_is_read_and_returned() -> None:
     [
         (NoConnection("Error 111 connecting to there:1."), "Error 111 connecting to there:1."),
         (ResponseError("OOM command not allowed"), "OOM command not allowed"),
+        (
+            OutOfMemoryError(
+                "command not allowed when used memory > 'maxmemory'. script: b94b54df802aecc35120f31eaca2f9ebe989dd0b, "
+                "on @user_script:190."
+            ),
+            "command not allowed when used memory > 'maxmemory'.",
+        ),
+        (ResponseError("WRONGTYPE of a key script: c35944a5b6f00d4e, on @user_script:3."), "WRONGTYPE of a key"),
+        (ResponseError("user_script:1: x script: c35944a5b6f00d4e"), "user_script:1: x"),
         (OSError("broken pipe"), "broken pipe"),
         (TimeoutError(), "no answer in time"),
         (IndexError("of the library"), "unexpected answer"),

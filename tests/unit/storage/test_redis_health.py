@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.redis_groups import Cluster
     from tests.redis_server import RedisServer
 
-GOOD = RedisHealth("noeviction", appendonly=True, appendfsync="everysec", evicted_keys=0, server="a:b")
+GOOD = RedisHealth("noeviction", appendonly=True, appendfsync="everysec", evicted_keys=0, server="a:b", replays=True)
 KEY = "docpreview:2:{x}:c"
 
 
@@ -38,6 +38,7 @@ def test_a_good_server_has_no_warnings() -> None:
         (GOOD._replace(evicted_keys=3), "3 keys"),
         (GOOD._replace(appendonly=False), "appendonly"),
         (GOOD._replace(appendfsync="no"), "appendfsync"),
+        (GOOD._replace(replays=False), "ACL SETUSER default ~* &* +@all"),
     ],
 )
 def test_each_thing_that_may_lose_records_is_a_warning(health: RedisHealth, word: str) -> None:
@@ -107,7 +108,52 @@ async def test_a_cluster_says_how_its_nodes_are_set(redis_cluster: Cluster) -> N
     async with redis_commands(redis_cluster.url) as send:
         health = {(await read_health(send, f"{{{slot}}}")) for slot in "abcdefgh"}
     assert {each.policy for each in health} == {"noeviction"}
+    assert {each.replays for each in health} == {True}
     assert len({each.server for each in health}) > 1
+
+
+@pytest.mark.parametrize(
+    ("rights", "replays"),
+    [
+        ("on nopass ~* &* +@all", True),
+        ("off ~* &* +@all", True),
+        ("off resetkeys -@all", False),
+        ("on ~* &* +@read", False),
+        ("on resetkeys ~others:* &* +@all", False),
+    ],
+)
+async def test_a_server_reads_transactions_back_by_the_rights_of_its_default_user(
+    tmp_path: Path, rights: str, *, replays: bool
+) -> None:
+    """As the real server does: two writes of one script are there after a restart, or they are not."""
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    with running_redis(tmp_path, *durable, config=_users(tmp_path, rights)) as server:
+        async with redis_commands(server.url.replace("redis://", "redis://writer:secret@")) as send:
+            script = "redis.call('HSET', KEYS[1], 'a', '1') redis.call('HSET', KEYS[1], 'b', '1')"
+            await send("EVAL", script, 1, KEY)
+            assert (await read_health(send, KEY)).replays is replays
+            server.kill()
+            server.start()
+        async with redis_commands(server.url.replace("redis://", "redis://writer:secret@")) as send:
+            assert await send("HLEN", KEY) == (2 if replays else 0)
+
+
+def _users(folder: Path, rights: str) -> str:
+    """The name of a configuration with a user who writes, and these rights of the user default."""
+    (folder / "users.acl").write_text(f"user default {rights}\nuser writer on >secret ~* &* +@all\n")
+    path = folder / "redis.conf"
+    path.write_text("aclfile users.acl\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("lacking", ["-acl", "-acl|dryrun", "-@admin"])
+async def test_a_user_who_may_not_ask_for_rights_does_not_know_them(redis_server: RedisServer, lacking: str) -> None:
+    redis_server.command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@all", lacking)
+    try:
+        async with redis_commands(redis_server.url.replace("redis://", "redis://reader:secret@")) as send:
+            assert (await read_health(send, KEY)).replays is None
+    finally:
+        redis_server.command("ACL", "DELUSER", "reader")
 
 
 async def test_a_user_who_may_not_ask_for_the_configuration_gets_the_rest(redis_server: RedisServer) -> None:

@@ -57,6 +57,15 @@ async def test_an_unready_gateway_is_503_with_its_reason_and_still_alive() -> No
         assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/metrics", "/nothing"])
+async def test_every_answer_says_that_a_gateway_gave_it_and_where_it_listens(path: str) -> None:
+    """Refusals too: a probe knows by it whom it has asked."""
+    registry = CollectorRegistry()
+    async with admin_server("127.0.0.1", 0, registry=registry, unready=lambda: None, listen="0.0.0.0:50051") as port:
+        headers = (await get(port, path)).headers
+    assert (headers["server"], headers["docpreview-listen"]) == ("docpreview-gateway", "0.0.0.0:50051")
+
+
 async def test_any_other_path_or_method_is_refused() -> None:
     """Nothing else answers."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:

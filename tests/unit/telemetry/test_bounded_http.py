@@ -6,9 +6,11 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+import structlog
 from aiohttp import web
 
-from docpreview_gateway.telemetry.bounded_http import BoundedServer
+from docpreview_gateway.telemetry.bounded_http import BoundedServer, Handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,9 +46,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(**limits: Any) -> AsyncIterator[Scene]:
+async def scene(answer: Handler | None = None, **limits: Any) -> AsyncIterator[Scene]:
     found = Scene()
-    runner = web.ServerRunner(BoundedServer(found.answer, **limits), shutdown_timeout=0.1)
+    runner = web.ServerRunner(BoundedServer(answer or found.answer, **limits), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     found.port = runner.addresses[0][1]
@@ -84,6 +86,43 @@ async def test_a_head_that_does_not_end_in_time_closes_the_connection() -> None:
         assert await received(silent) == b""
         assert await received(slow) == b""
         assert not found.asked.is_set()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60),
+        b"garbage\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+    ids=["gRPC", "TLS", "garbage", "bad header", "long header"],
+)
+async def test_what_is_no_http_is_one_line_of_the_log_a_minute(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """And no traceback: any stranger can send it, at any rate."""
+    with structlog.testing.capture_logs() as logged:
+        async with scene() as found:
+            for _ in range(3):
+                reader, _ = await found.connect(sent)
+                assert b" 200 " not in await received(reader)
+    assert [(line["log_level"], line["event"]) for line in logged] == [
+        ("info", "a request to the admin port is no HTTP")
+    ]
+    assert logged[0]["peer"] == "127.0.0.1"
+    assert not [record for record in caplog.records if record.name.startswith("aiohttp")]
+
+
+async def test_an_error_of_the_answer_itself_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """It is one of ours."""
+
+    async def broken(_request: web.BaseRequest) -> web.Response:
+        raise RuntimeError
+
+    async with scene(broken) as found:
+        reader, _ = await found.connect(BEGUN + REST)
+        assert b" 500 " in await received(reader)
+    assert [record.exc_info is not None for record in caplog.records if record.name == "aiohttp.server"] == [True]
 
 
 async def test_an_answer_that_takes_too_long_closes_the_connection() -> None:

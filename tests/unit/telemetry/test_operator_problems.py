@@ -116,6 +116,7 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         [("docpreview_store_health", {"check": "maxmemory_policy"}, 1)],
         [("docpreview_store_health", {"check": "appendonly"}, 1)],
     ),
+    ("store-may-evict", False, [("docpreview_store_health", {"check": "default_user"}, 1)], []),
     (
         "list-lag",
         False,
@@ -134,9 +135,12 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         [
             ("docpreview_pages_used", PAGES, 85),
             ("docpreview_pages_reserved", PAGES, 6),
-            ("docpreview_pages_left", PAGES, 9),
+            ("docpreview_caller_limit", {"caller": "shop", "limit": "pages_day"}, 100),
         ],
-        [("docpreview_pages_used", PAGES, 90), ("docpreview_pages_left", PAGES, 10)],
+        [
+            ("docpreview_pages_used", PAGES, 90),
+            ("docpreview_caller_limit", {"caller": "shop", "limit": "pages_day"}, 100),
+        ],
     ),
     (
         "limiter-degraded",
@@ -249,6 +253,13 @@ def test_a_method_of_few_calls_that_all_fail_is_not_hidden_by_one_of_many() -> N
     """Creates fail, and a thousand cached reads do not."""
     found = of(handled("OK", 100_000), handled("Unavailable", 3, "CreatePreviewJob"))
     assert [problem.text for problem in found] == ["3 of 3 calls of CreatePreviewJob failed"]
+
+
+@pytest.mark.parametrize("budget", [0, 20])
+def test_a_budget_that_was_lowered_below_what_is_used_is_told_as_it_is_configured(budget: int) -> None:
+    limit = ("docpreview_caller_limit", {"caller": "shop", "limit": "pages_day"}, budget)
+    (found,) = of(limit, ("docpreview_pages_used", PAGES, 346), ("docpreview_pages_left", PAGES, 0))
+    assert found.text == f"shop has used 346 of {budget} pages of the day"
 
 
 def test_refused_callers_are_no_failing_calls() -> None:

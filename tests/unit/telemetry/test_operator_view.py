@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot, snapshot
-from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, MethodUse, View, view
+from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, MethodUse, View, pages, view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,11 +153,25 @@ def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
         ("docpreview_pages_used", {"caller": "shop", "period": "day"}, 70.0),
         ("docpreview_pages_reserved", {"caller": "shop", "period": "day"}, 10.0),
         ("docpreview_pages_leased", {"caller": "shop", "period": "day"}, 5.0),
-        ("docpreview_pages_left", {"caller": "shop", "period": "day"}, 15.0),
+        ("docpreview_caller_limit", {"caller": "shop", "limit": "pages_day"}, 100.0),
         ("docpreview_pages_used", {"caller": "shop", "period": "month"}, 500.0),
     ]
     page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
     assert page.callers == [CallerUse("archive", 5.0, None, 0, {}), CallerUse("shop", 1.0, 20.0, 3, {"day": (85, 100)})]
+
+
+def test_pages_are_compared_with_the_configured_budget_and_not_with_what_is_left() -> None:
+    """A budget that was lowered is less than what is used; no pages are shown while they are not known."""
+    samples = [
+        ("docpreview_caller_limit", {"caller": "archive", "limit": "pages_day"}, 20.0),
+        ("docpreview_caller_limit", {"caller": "archive", "limit": "pages_month"}, 900.0),
+        ("docpreview_pages_used", {"caller": "archive", "period": "day"}, 346.0),
+        ("docpreview_pages_left", {"caller": "archive", "period": "day"}, 0.0),
+        ("docpreview_caller_limit", {"caller": "shop", "limit": "pages_day"}, 20.0),
+    ]
+    now = snapshot(10.0, samples)
+    assert pages(now, "archive") == {"day": (346, 20)}
+    assert pages(now, "shop") == {}
 
 
 def test_errors_come_latest_first_with_what_is_new() -> None:

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.model.call import Call, Method, ResponseInfo
-from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
@@ -157,6 +157,34 @@ def test_pages_of_callers_that_are_not_known_any_more_are_not_shown(registry: Co
     assert (shown("day"), shown("month")) == ([20, 5, 50, 25], [20, 5, 50, None])
     telemetry.pages([])
     assert shown("day") == [None] * 4
+
+
+def test_limits_of_callers_are_those_of_the_present_policy_before_their_first_call(registry: CollectorRegistry) -> None:
+    """Only those that are set; with a new policy they change, and a caller that it has no more has none."""
+    policy = [
+        Caller("archive", rate=Rate(2.5, 5), budget=PageBudget(per_day=400, per_month=9000)),
+        Caller("shop", concurrency=7, budget=PageBudget(per_day=0)),
+        Caller("free", budget=PageBudget()),
+    ]
+    PrometheusLimits(registry).measure_callers(lambda: policy)
+
+    def shown() -> dict[tuple[str, str], float]:
+        samples = (each for family in registry.collect() for each in family.samples)
+        return {
+            (each.labels["caller"], each.labels["limit"]): each.value
+            for each in samples
+            if each.name == "docpreview_caller_limit"
+        }
+
+    assert shown() == {
+        ("archive", "rate"): 2.5,
+        ("archive", "pages_day"): 400,
+        ("archive", "pages_month"): 9000,
+        ("shop", "concurrency"): 7,
+        ("shop", "pages_day"): 0,
+    }
+    policy[:] = [Caller("archive", budget=PageBudget(per_day=20))]
+    assert shown() == {("archive", "pages_day"): 20}
 
 
 def test_jobs_that_ended(registry: CollectorRegistry) -> None:

@@ -79,7 +79,19 @@ def test_a_line_of_a_library_has_no_text_that_may_be_a_strangers(body: str) -> N
     assert "secret" not in line
     entry = json.loads(line)
     assert entry["event"] in {"log line of a library", "an error that could not be raised"}
-    assert entry.get("text", "") in {"", "%s", "Invalid encoding on %s"}
+    assert entry.get("text", "") in {"", "...", "Invalid encoding on ..."}
+
+
+def test_a_line_of_a_library_has_three_dots_for_each_of_its_arguments() -> None:
+    """Whatever their form; none of its placeholders is left."""
+    (line,) = lines("logging.getLogger('x').error('%s %(a)r %-5.2f 50 %% of %5d in %x', *[0] * 5)")
+    assert json.loads(line)["text"] == "... ... ... 50 % of ... in ..."
+
+
+def test_lines_of_one_library_leave_room_for_those_of_another() -> None:
+    """Strangers may cause any number of lines of gRPC's."""
+    found = lines("for _ in range(50): logging.getLogger('grpc').error('a')\nlogging.getLogger('redis').error('b')")
+    assert [json.loads(line)["logger"] for line in found] == ["grpc"] * 10 + ["redis"]
 
 
 def test_a_line_below_the_level_is_not_logged() -> None:

@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
@@ -30,7 +31,8 @@ class Worker:
         self._name = name
         self._registry = CollectorRegistry()
         self.upstream = PrometheusUpstream(self._registry)
-        self.creates = PrometheusCreates(self._registry, PrometheusLimits(self._registry))
+        self.limits = PrometheusLimits(self._registry)
+        self.creates = PrometheusCreates(self._registry, self.limits)
         self.jobs = PrometheusJobs(self._registry)
         self.calls = PrometheusRpc(self._registry)
         self._metrics.started(name, number)
@@ -83,6 +85,7 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
         worker.jobs.watching(pollers=2, watchers=5)
         worker.creates.unreconciled(2, 100.0, 160.0)
         worker.creates.pages([CallerPages("shop", "day", 20, 5, 50, 25)])
+        worker.limits.measure_callers(lambda: [Caller("shop", budget=PageBudget(per_day=100))])
         worker.scraped()
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
@@ -90,6 +93,7 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
     assert found["docpreview_upstream_breaker_state"] == State.OPEN.value
     assert found["docpreview_ledger_unreconciled"] == 2
     assert [found[f"docpreview_pages_{name}"] for name in ("used", "reserved", "leased", "left")] == [20, 5, 50, 25]
+    assert found["docpreview_caller_limit"] == 100
     assert found["docpreview_ledger_oldest_unreconciled_seconds"] == 60
 
 

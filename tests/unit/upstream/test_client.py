@@ -191,10 +191,23 @@ class TestSigning:
         assert [request.unrepeatable for request in made.transport.requests] == [True, False]
 
     async def test_the_response_info_has_the_clouds_request_id(self) -> None:
-        """Of successes and of refusals."""
         made = desk(job_reply(headers={"x-ci-request-id": "cloud-1"}))
         await made.get()
         assert (made.call.response.upstream_request_id, made.call.response.cache) == ("cloud-1", "miss")
+
+    @pytest.mark.parametrize("ask", ["create", "get", "list_jobs", "list_queues"])
+    async def test_the_response_info_of_a_refusal_has_the_clouds_request_id(self, ask: str) -> None:
+        made = desk(refusal("SignatureDoesNotMatch", 403))
+        await error_of(ASKS[ask](made))
+        assert made.call.response.upstream_request_id == "from-body"
+
+    async def test_a_request_without_a_reply_has_no_id_and_not_that_of_an_earlier_one(self) -> None:
+        """The cloud's support would look up a request that was answered."""
+        made = desk(refusal("ServiceUnavailable", 503), LATE)
+        await error_of(made.get())
+        assert made.call.response.upstream_request_id == "from-body"
+        await error_of(made.get())
+        assert not made.call.response.upstream_request_id
 
 
 ASKS: dict[str, Callable[[Desk], Awaitable[object]]] = {

@@ -213,6 +213,23 @@ async def test_a_completion_that_fails_has_the_code_of_the_cloud(answer: HttpRep
     assert caught.value.facts.code == "InvalidPart"
 
 
+@pytest.mark.parametrize(
+    ("answer", "request_id"),
+    [
+        (reply(status=404, headers={"x-cos-request-id": "cos-2"}), "cos-2"),
+        (TransportError("slow", sent=True, timed_out=True), ""),
+    ],
+)
+async def test_a_call_has_the_stores_id_of_the_request_that_failed(answer: Turn, request_id: str) -> None:
+    """None without a reply, and not that of the request before."""
+    scene, made = Scene(reply(headers={"x-cos-request-id": "cos-1", "etag": "e"}), answer), a_call()
+    await scene.tags.tag(BUCKET, "k", made)
+    assert made.response.upstream_request_id == "cos-1"
+    with pytest.raises(UpstreamError):
+        await scene.tags.tag(BUCKET, "k", made)
+    assert made.response.upstream_request_id == request_id
+
+
 @pytest.mark.parametrize("body", ["", "<html/>", "<CompleteMultipartUploadResult>"])
 async def test_a_reply_that_is_not_the_clouds_form_is_no_completion(body: str) -> None:
     """Nor a begin."""

@@ -168,7 +168,8 @@ const (
 	// UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
 	// another replica: repeating the request is safe and gets its job.
 	ErrorReason_ERROR_REASON_CREATE_IN_PROGRESS ErrorReason = 37
-	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
+	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+	// nothing.
 	ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE ErrorReason = 38
 	// UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
 	// when to try again. Nothing was sent, so creates can be repeated safely.
@@ -191,7 +192,7 @@ const (
 	// was sent. UsageService.GetUsage tells what is left.
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_EXHAUSTED ErrorReason = 44
 	// UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-	// sent.
+	// sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
 	ErrorReason_ERROR_REASON_LIMITER_UNAVAILABLE ErrorReason = 45
 	// UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
 	// `authorization: Bearer` token that is valid now and that the policy knows. Which of these was wrong is in the
@@ -208,17 +209,17 @@ const (
 	// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
 	// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_TOO_SMALL ErrorReason = 50
-	// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+	// FAILED_PRECONDITION. The source document is empty. No job was made.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_EMPTY ErrorReason = 51
-	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
+	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_TOO_LARGE ErrorReason = 52
-	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-	// was sent.
+	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+	// was made.
 	ErrorReason_ERROR_REASON_INPUT_FORMAT_UNSUPPORTED ErrorReason = 53
 	// FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-	// Nothing was sent.
+	// No job was made.
 	ErrorReason_ERROR_REASON_INPUT_FORMAT_MISMATCH ErrorReason = 54
-	// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+	// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made.
 	ErrorReason_ERROR_REASON_INPUT_ENCRYPTED ErrorReason = 55
 	// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 56

@@ -133,7 +133,7 @@ type PageUsage struct {
 	// Pages that were made by jobs which have ended, 0 or more.
 	UsedPages int64 `protobuf:"varint,3,opt,name=used_pages,json=usedPages,proto3" json:"used_pages,omitempty"`
 	// Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
-	// a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
+	// a create does not say. They become what was really made, or nothing, at most 5 minutes after a job has ended.
 	ReservedPages int64 `protobuf:"varint,4,opt,name=reserved_pages,json=reservedPages,proto3" json:"reserved_pages,omitempty"`
 	// Pages that may be made in the period. Unset: as many as the caller likes.
 	BudgetPages *int64 `protobuf:"varint,5,opt,name=budget_pages,json=budgetPages,proto3,oneof" json:"budget_pages,omitempty"`

@@ -64,10 +64,11 @@ _BY_REASON: Final = {
     "PAGE_BUDGET_TOO_SMALL": "Ask for fewer pages, or for a larger budget.",
     "CREATE_OUTCOME_UNKNOWN": "The job may exist. With the same --request-id creating again is safe; without, check "
     "the list first.",
-    "CREATE_OUTCOME_AMBIGUOUS": "Look for the job in the list. Only a new --request-id makes a new job.",
+    "CREATE_OUTCOME_AMBIGUOUS": "Look for the job in the list. Only with a new --request-id, or without one, does the "
+    "command make a new job.",
     "CREATE_IN_PROGRESS": "Repeat it with the same --request-id: it gets the job of the create that is in flight.",
-    "LEDGER_UNAVAILABLE": "Nothing was sent. Try again later with the same --request-id; "
-    "if it stays so, tell the operators of the gateway: it cannot record creates.",
+    "LEDGER_UNAVAILABLE": "Try again later; if it stays so, tell the operators of the gateway: it cannot record "
+    "creates, and those of this command have to be recorded, with or without --request-id.",
     "LIMITER_UNAVAILABLE": "Nothing was sent. Try again later; "
     "if it stays so, tell the operators of the gateway: it cannot count calls or pages.",
     "IDENTITY_UNAVAILABLE": "Try again later; "

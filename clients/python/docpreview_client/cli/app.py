@@ -10,11 +10,21 @@ from docpreview_client.cli import exit_codes, previewing
 from docpreview_client.cli.command import command, spread
 from docpreview_client.cli.exit_codes import EXIT_CODES_HELP, ExitCode
 from docpreview_client.cli.listing import ListOptions, first
-from docpreview_client.cli.parameters import Bucket, ConnectionOptions, JobId, NewJobOptions, PageUrlOptions
+from docpreview_client.cli.parameters import (
+    Bucket,
+    ConnectionOptions,
+    JobId,
+    NewJobOptions,
+    PageUrlOptions,
+    named_bucket,
+    named_in_bucket,
+)
 from docpreview_client.cli.previewing import PreviewOptions
 from docpreview_client.cli.session import Session
 
-InputObject = Annotated[str, typer.Argument(help="Key of the source document.", show_default=False)]
+InputObject = Annotated[
+    str | None, typer.Argument(metavar="INPUT_OBJECT", help="Key of the source document.", show_default=False)
+]
 Document = Annotated[
     str | None,
     typer.Argument(
@@ -52,41 +62,46 @@ def docpreview(context: typer.Context, connection: ConnectionOptions, *, version
 
 @app.command()
 @command
-async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
+async def create(
+    session: Session, new_job: NewJobOptions, bucket: Bucket = None, input_object: InputObject = None
+) -> ExitCode:
     """Create a job and print it. Without --request-id every call makes, and bills, a new job."""
-    previewing.refuse_file(input_object)
-    output, fields = new_job.output_object(input_object), new_job.create_fields(session.timeout)
+    name, document = named_in_bucket(bucket, input_object, "INPUT_OBJECT")
+    previewing.refuse_file(document)
+    output, fields = new_job.output_object(document), new_job.create_fields(session.timeout)
     view = session.view
     repeating = previewing.telling_how_to_repeat(view, "", fields.get("request_id") or "")
-    with repeating, previewing.advising_source_format(view, input_object):
-        session.view.job(await session.client.create(bucket, input_object, output_object=output, **fields))
+    with repeating, previewing.advising_source_format(view, document):
+        session.view.job(await session.client.create(name, document, output_object=output, **fields))
     return ExitCode.OK
 
 
 @app.command()
 @command
-async def get(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+async def get(session: Session, page_urls: PageUrlOptions, bucket: Bucket = None, job_id: JobId = None) -> ExitCode:
     """Print a job. The exit code is 0 for any state."""
-    job = await session.client.get(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+    name, wanted = named_in_bucket(bucket, job_id, "JOB_ID")
+    job = await session.client.get(name, wanted, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
     session.view.job(job)
     return ExitCode.OK
 
 
 @app.command("list")
 @command
-async def list_jobs(session: Session, bucket: Bucket, which: ListOptions) -> ExitCode:
+async def list_jobs(session: Session, which: ListOptions, bucket: Bucket = None) -> ExitCode:
     """List the jobs of a bucket, newest first."""
-    async with aclosing(session.client.list(bucket, **which.fields(session.timeout))) as jobs:
+    async with aclosing(session.client.list(named_bucket(bucket), **which.fields(session.timeout))) as jobs:
         await session.view.jobs(first(jobs, which.limit))
     return ExitCode.OK
 
 
 @app.command()
 @command
-async def watch(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+async def watch(session: Session, page_urls: PageUrlOptions, bucket: Bucket = None, job_id: JobId = None) -> ExitCode:
     """Follow a job until it ends; with --json a line for each change."""
+    name, wanted = named_in_bucket(bucket, job_id, "JOB_ID")
     with session.view.progress() as progress:
-        jobs = session.client.watch(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+        jobs = session.client.watch(name, wanted, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
         job = await previewing.follow(jobs, progress=progress)
     session.view.finished(job)
     return exit_codes.of_job(job)
@@ -94,18 +109,19 @@ async def watch(session: Session, bucket: Bucket, job_id: JobId, page_urls: Page
 
 @app.command()
 @command
-async def wait(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+async def wait(session: Session, page_urls: PageUrlOptions, bucket: Bucket = None, job_id: JobId = None) -> ExitCode:
     """Wait until a job ends, by default at most 5 minutes (--timeout), and print it."""
-    job = await session.client.wait(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+    name, wanted = named_in_bucket(bucket, job_id, "JOB_ID")
+    job = await session.client.wait(name, wanted, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
     session.view.job(job)
     return exit_codes.of_job(job)
 
 
 @app.command()
 @command
-async def queues(session: Session, bucket: Bucket) -> ExitCode:
+async def queues(session: Session, bucket: Bucket = None) -> ExitCode:
     """List the queues of a bucket."""
-    async with aclosing(session.client.list_queues(bucket, timeout=session.timeout)) as found:
+    async with aclosing(session.client.list_queues(named_bucket(bucket), timeout=session.timeout)) as found:
         await session.view.queues(found)
     return ExitCode.OK
 

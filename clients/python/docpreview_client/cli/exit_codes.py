@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     OUTCOME_UNKNOWN = 7
     FAILED_PRECONDITION = 8
     NOT_FINISHED = 9
+    USED_UP = 10
     INTERNAL = 70
     HUNG_UP = 129
     INTERRUPTED = 130
@@ -38,6 +39,7 @@ EXIT_CODES_HELP = """Exit codes:
 * 7: a create may or may not have made a job: list the jobs before creating again
 * 8: bucket or cloud account must be put in order first
 * 9: the job had not ended when --timeout passed (wait, watch, preview)
+* 10: a page budget, or a quota of the cloud account, is used up: not before the next period, or with a larger one
 * 70: internal or other error
 * 129, 130, 143: ended by SIGHUP, Ctrl-C or SIGTERM; the job goes on
 """
@@ -48,7 +50,7 @@ _BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (
     (errors.Unauthenticated, ExitCode.DENIED),
     (errors.PermissionDenied, ExitCode.DENIED),
     (errors.TransientError, ExitCode.TRY_AGAIN),
-    (errors.BudgetExhausted, ExitCode.TRY_AGAIN),
+    (errors.BudgetExhausted, ExitCode.USED_UP),
     (errors.OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
     (errors.FailedPrecondition, ExitCode.FAILED_PRECONDITION),
 )
@@ -60,6 +62,8 @@ def of_error(error: errors.DocPreviewError) -> ExitCode:
         return of_error(error.cause)
     if error.reason == "PAGE_BUDGET_TOO_SMALL":  # the same request never fits
         return ExitCode.INVALID_REQUEST
+    if error.retry == "later":  # hours or days, which no script should spend with trying again
+        return ExitCode.USED_UP
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)
 
 

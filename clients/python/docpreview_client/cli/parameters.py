@@ -4,6 +4,7 @@
 """
 
 import os
+import ssl
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
@@ -22,8 +23,16 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 _CONNECTION = "Connection"
 _CONVERSION = "Conversion"
 
-Bucket = Annotated[str, typer.Argument(help="Bucket of the source documents, NAME-APPID.", show_default=False)]
-JobId = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)]
+BUCKET_VARIABLE = "DOCPREVIEW_BUCKET"
+Bucket = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BUCKET",
+        help=f"Bucket of the source documents, NAME-APPID; may be left out where {BUCKET_VARIABLE} is set.",
+        show_default=False,
+    ),
+]
+JobId = Annotated[str | None, typer.Argument(metavar="JOB_ID", help="Id of the job.", show_default=False)]
 
 
 class Format(StrEnum):
@@ -62,6 +71,24 @@ def _connection(*names: str, text: str) -> object:
 
 def _conversion(*names: str, text: str) -> object:
     return typer.Option(*names, help=text, rich_help_panel=_CONVERSION, show_default=False)
+
+
+def named_bucket(bucket: str | None) -> str:
+    """The bucket: argument, environment."""
+    if name := bucket or os.environ.get(BUCKET_VARIABLE):
+        return name
+    raise typer.BadParameter(f"Give BUCKET, or set {BUCKET_VARIABLE}.")
+
+
+def named_in_bucket(first: str | None, last: str | None, name: str) -> tuple[str, str]:
+    """The bucket and what is in it: of two arguments the bucket is the first, one alone is what is in it."""
+    if first is None:
+        raise typer.BadParameter(f"Give {name}, and BUCKET before it unless {BUCKET_VARIABLE} is set.")
+    if last is not None:
+        return first, last
+    if bucket := os.environ.get(BUCKET_VARIABLE):
+        return bucket, first
+    raise typer.BadParameter(f"Give BUCKET and {name}, or set {BUCKET_VARIABLE}: {first} is only one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +137,8 @@ class ConnectionOptions:
         if not (self.tls or self.ca or self.cert or self.key or self.server_name):
             return None
         return Tls(
-            root_certificates=_read(self.ca) if self.ca else None,
-            certificate_chain=_read(self.cert) if self.cert else None,
+            root_certificates=_certificates("--ca", self.ca) if self.ca else None,
+            certificate_chain=_certificates("--cert", self.cert) if self.cert else None,
             private_key=_read(self.key) if self.key else None,
             server_name=self.server_name,
         )
@@ -292,6 +319,16 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from error
+
+
+def _certificates(option: str, path: Path) -> bytes:
+    """A PEM file of certificates. gRPC would say only that it cannot make a connection with it."""
+    found = _read(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):  # the latter when it is empty
+        raise typer.BadParameter(f"{option} {path} has no certificates in PEM.") from None
+    return found
 
 
 def _value(prefix: str, choice: StrEnum | None) -> str:

@@ -20,7 +20,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client.cli import exit_codes
 from docpreview_client.cli.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from docpreview_client.cli.exit_codes import ExitCode
-from docpreview_client.cli.parameters import NewJobOptions
+from docpreview_client.cli.parameters import BUCKET_VARIABLE, NewJobOptions
 from docpreview_client.cli.session import Session
 from docpreview_client.cli.views import Progress, View
 from docpreview_client.errors import (
@@ -53,7 +53,7 @@ class PreviewOptions:
     bucket: Annotated[
         str | None,
         typer.Option(
-            "--bucket", help="Bucket of the document and its pages. [env: DOCPREVIEW_BUCKET]", show_default=False
+            "--bucket", help=f"Bucket of the document and its pages. [env: {BUCKET_VARIABLE}]", show_default=False
         ),
     ] = None
     upload_as: Annotated[
@@ -71,9 +71,9 @@ class PreviewOptions:
 
     def bucket_name(self) -> str:
         """The bucket: option, environment."""
-        if name := self.bucket or os.environ.get("DOCPREVIEW_BUCKET"):
+        if name := self.bucket or os.environ.get(BUCKET_VARIABLE):
             return name
-        raise typer.BadParameter("Give --bucket, or set DOCPREVIEW_BUCKET.")
+        raise typer.BadParameter(f"Give --bucket, or set {BUCKET_VARIABLE}.")
 
     def directory(self, document: str | None) -> Path:
         """The directory of the pages. The default has the suffix, too: documents of one stem do not share it."""

@@ -23,6 +23,10 @@ from docpreview_client.cli.views import Progress
 
 # Wide enough for any line: output to a pipe is never wrapped or cut.
 _ENDLESS: Final = 100_000
+_RESERVED: Final = (
+    "Reserved: what jobs may make whose pages are not counted yet (they are soon after a job's end, within 5 minutes), "
+    "and what the gateway keeps for its own outages."
+)
 
 
 class TextView:
@@ -76,6 +80,8 @@ class TextView:
             if period.HasField("end_time"):
                 table.add_row(wire_text.verbatim(usage.caller), name, *_pages_of(period))
         self._print_table(table, nothing=f"The gateway does not count the pages of {wire_text.plain(usage.caller)}.")
+        if usage.day.reserved_pages or usage.month.reserved_pages:
+            self.note(_RESERVED)
 
     def progress(self) -> AbstractContextManager[Progress]:
         """A bar on a terminal, lines elsewhere."""

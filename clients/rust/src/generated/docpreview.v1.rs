@@ -125,7 +125,8 @@ pub enum ErrorReason {
     /// UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
     /// another replica: repeating the request is safe and gets its job.
     CreateInProgress = 37,
-    /// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
+    /// UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+    /// nothing.
     LedgerUnavailable = 38,
     /// UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
     /// when to try again. Nothing was sent, so creates can be repeated safely.
@@ -148,7 +149,7 @@ pub enum ErrorReason {
     /// was sent. UsageService.GetUsage tells what is left.
     PageBudgetExhausted = 44,
     /// UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-    /// sent.
+    /// sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
     LimiterUnavailable = 45,
     /// UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
     /// `authorization: Bearer` token that is valid now and that the policy knows. Which of these was wrong is in the
@@ -165,17 +166,17 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
     /// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
     PageBudgetTooSmall = 50,
-    /// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+    /// FAILED_PRECONDITION. The source document is empty. No job was made.
     InputObjectEmpty = 51,
-    /// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
+    /// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made.
     InputObjectTooLarge = 52,
-    /// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-    /// was sent.
+    /// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+    /// was made.
     InputFormatUnsupported = 53,
     /// FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-    /// Nothing was sent.
+    /// No job was made.
     InputFormatMismatch = 54,
-    /// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+    /// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made.
     InputEncrypted = 55,
     /// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
     UploadNotFound = 56,
@@ -3012,7 +3013,7 @@ pub struct PageUsage {
     #[prost(int64, tag = "3")]
     pub used_pages: i64,
     /// Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
-    /// a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
+    /// a create does not say. They become what was really made, or nothing, at most 5 minutes after a job has ended.
     #[prost(int64, tag = "4")]
     pub reserved_pages: i64,
     /// Pages that may be made in the period. Unset: as many as the caller likes.

@@ -336,7 +336,8 @@ export enum ErrorReason {
   CREATE_IN_PROGRESS = 37,
 
   /**
-   * UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
+   * UNAVAILABLE. The gateway cannot record creates with `request_id` now, nor count their pages, and therefore sent
+   * nothing.
    *
    * @generated from enum value: ERROR_REASON_LEDGER_UNAVAILABLE = 38;
    */
@@ -394,7 +395,7 @@ export enum ErrorReason {
 
   /**
    * UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
-   * sent.
+   * sent. Creates with `request_id` get LEDGER_UNAVAILABLE instead when their pages cannot be counted.
    *
    * @generated from enum value: ERROR_REASON_LIMITER_UNAVAILABLE = 45;
    */
@@ -441,22 +442,22 @@ export enum ErrorReason {
   PAGE_BUDGET_TOO_SMALL = 50,
 
   /**
-   * FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+   * FAILED_PRECONDITION. The source document is empty. No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_OBJECT_EMPTY = 51;
    */
   INPUT_OBJECT_EMPTY = 51,
 
   /**
-   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
+   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_OBJECT_TOO_LARGE = 52;
    */
   INPUT_OBJECT_TOO_LARGE = 52,
 
   /**
-   * INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
-   * was sent.
+   * INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. No job
+   * was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_FORMAT_UNSUPPORTED = 53;
    */
@@ -464,14 +465,14 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
-   * Nothing was sent.
+   * No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_FORMAT_MISMATCH = 54;
    */
   INPUT_FORMAT_MISMATCH = 54,
 
   /**
-   * FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+   * FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. No job was made.
    *
    * @generated from enum value: ERROR_REASON_INPUT_ENCRYPTED = 55;
    */

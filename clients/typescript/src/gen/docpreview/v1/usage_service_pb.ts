@@ -93,7 +93,7 @@ export type PageUsage = Message<"docpreview.v1.PageUsage"> & {
 
   /**
    * Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
-   * a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
+   * a create does not say. They become what was really made, or nothing, at most 5 minutes after a job has ended.
    *
    * @generated from field: int64 reserved_pages = 4;
    */

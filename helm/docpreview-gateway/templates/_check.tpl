@@ -1,0 +1,39 @@
+{{/* Names, addresses and ports that Kubernetes or the gateway would refuse, or that would show a secret. */}}
+{{- define "gw.checkForms" -}}
+{{- $name := include "gw.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name) }}
+{{- fail (printf "fullnameOverride: the objects would be called %s; their name begins with a small letter, and has small letters, digits and hyphens only. Set fullnameOverride, such as docpreview" $name) }}
+{{- end }}
+{{- $names := list }}
+{{- range $number, $bucket := .Values.buckets }}
+{{- if or (not (regexMatch "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?-[1-9][0-9]{4,12}$" $bucket.name)) (gt (len $bucket.name) 63) }}
+{{- fail (printf "buckets[%d].name: %s must have the form <name>-<appid>, such as documents-1250000000" $number $bucket.name) }}
+{{- end }}
+{{- if has $bucket.name $names }}{{ fail (printf "buckets: %s is listed more than once" $bucket.name) }}{{ end }}
+{{- $names = append $names $bucket.name }}
+{{- if not (regexMatch "^[a-z]{2}-[a-z]+(-[a-z0-9]+)*$" $bucket.region) }}
+{{- fail (printf "buckets[%d].region: must be a region in the cloud's spelling, such as ap-chongqing" $number) }}
+{{- end }}
+{{- end }}
+{{- with .Values.sharedState.url }}
+{{- if or (regexMatch "//[^@]*:[^@]*@" .) (contains "password=" .) }}
+{{- fail "sharedState.url: has a password, and a ConfigMap is no place for one. Put the address into a Secret, and name that in sharedState.secretName: kubectl create secret generic NAME --from-literal=url=ADDRESS" }}
+{{- end }}
+{{- if not (regexMatch "^rediss?([+](sentinel|cluster))?://[^\\s]+$" .) }}
+{{- fail "sharedState.url: must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS; of a Valkey server too" }}
+{{- end }}
+{{- end }}
+{{- if eq (int .Values.service.port) (int .Values.service.adminPort) }}
+{{- fail "service.adminPort: has the number of service.port; give it one of its own, such as 9464" }}
+{{- end }}
+{{- if and .Values.edge.enabled (has 9465 (list (int .Values.service.port) (int .Values.service.adminPort))) }}
+{{- fail "service: port 9465 is that of the edge's metrics; give service.port and service.adminPort others" }}
+{{- end }}
+{{- $settings := splitList "\n" (include "gw.settings" .) }}
+{{- range .Values.extraEnv }}
+{{- $setting := .name | upper | trimPrefix "DOCPREVIEW_" | lower | replace "__" "." }}
+{{- if and (hasPrefix "DOCPREVIEW_" (upper .name)) (not (has $setting $settings)) (not (regexMatch "^(target|token|bucket|emulator_.*|credentials[.].*)$" $setting)) }}
+{{- fail (printf "extraEnv: %s is no setting of the gateway; docs/configuration.md has their names, such as DOCPREVIEW_LOGGING__LEVEL" .name) }}
+{{- end }}
+{{- end }}
+{{- end -}}
