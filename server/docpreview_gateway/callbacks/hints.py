@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.callbacks.trust import Trust
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.upstream.operations import Upstream
 
 READ_SECONDS = 10.0
 AGAIN_SECONDS = 1.0
@@ -39,16 +40,41 @@ class HintTelemetry(Protocol):
     """Counts hints."""
 
     def callback(self, outcome: str) -> None:
-        """Count a callback, or a job that it names: `read`, `repeated`, `full`, `foreign`, `malformed`, `failed`."""
+        """Count a callback, or a job that it names.
+
+        `read`, `repeated`, `full`, `known` (ended before), `foreign` (no token of ours), `malformed`, or `failed`.
+        """
+        ...
+
+
+class KnownJobs(Protocol):
+    """The job API behind the caches."""
+
+    async def __call__(self, operation: GetJob, call: Call) -> PreviewJob:
+        """The job, read from the cloud."""
+        ...
+
+    async def last_seen(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
+        """The job as the caches have it, fresh or not; None: they do not."""
         ...
 
 
 class Hints:
-    """Reads the jobs that callbacks name. `read` fills the caches and tells the other replicas, `told` this one."""
+    """Reads the jobs that callbacks name. `read` fills the caches and tells the other replicas, `told` this one.
 
-    def __init__(self, read: Upstream, telemetry: HintTelemetry, told: Callable[[Bucket, PreviewJob], None]) -> None:
+    `trust` learns that the callback of a job has come.
+    """
+
+    def __init__(
+        self,
+        read: KnownJobs,
+        telemetry: HintTelemetry,
+        told: Callable[[Bucket, PreviewJob], None],
+        trust: Trust,
+    ) -> None:
         self._read = read
         self._told = told
+        self._trust = trust
         self._telemetry = telemetry
         self._tasks = BackgroundTasks()
         self._reading = 0
@@ -75,8 +101,16 @@ class Hints:
 
     async def _job(self, bucket: Bucket, job_id: str) -> None:
         try:
+            known = await self._read.last_seen(bucket, job_id)
+            if known is not None and known.state in TERMINAL:
+                # It does not change any more, and a callback may come twice.
+                self._telemetry.callback("known")
+                return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
-            self._told(bucket, await self._read(GetJob(bucket, job_id), call))
+            job = await self._read(GetJob(bucket, job_id), call)
+            if job.state in TERMINAL:
+                self._trust.called_back(bucket.name, job_id)
+            self._told(bucket, job)
         except GatewayError:
             self._telemetry.callback("failed")
         finally:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from docpreview_gateway.callbacks.hints import Hints
 from docpreview_gateway.callbacks.receiver import Receiver
 from docpreview_gateway.callbacks.tokens import CallbackTokens
+from docpreview_gateway.callbacks.trust import Trust
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
+from docpreview_gateway.upstream.cloud_clock import elapsed
 from docpreview_gateway.wiring.listening import why_not
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.middleware.cached import Cached
 
 
 class Callbacks:
@@ -34,6 +36,7 @@ class Callbacks:
         self._tokens = CallbackTokens(secrets, settings.shared_state.namespace or "")
         self._clock = clock
         self._telemetry = PrometheusCallbacks(registry)
+        self.trust = Trust(elapsed, self._telemetry.working)
 
     def url(self, bucket: Bucket) -> str:
         """What a create of the bucket asks the cloud to call; empty: nothing."""
@@ -43,13 +46,13 @@ class Callbacks:
 
     @asynccontextmanager
     async def serving(
-        self, read: Upstream, buckets: BucketRegistry, told: Callable[[Bucket, PreviewJob], None]
+        self, read: Cached, buckets: BucketRegistry, told: Callable[[Bucket, PreviewJob], None]
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken."""
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, told)
+        hints = Hints(read, self._telemetry, told, self.trust)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())

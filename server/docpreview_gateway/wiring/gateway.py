@@ -155,7 +155,7 @@ class Gateway:
         page_urls = PageUrls(
             buckets, credentials, times, ask=cloud.objects.now, base=self._settings.upstream.object_url_base
         )
-        watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
+        watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
         creates = await stack.enter_async_context(
@@ -221,7 +221,9 @@ class Gateway:
             base=self._settings.upstream.object_url_base,
         )
 
-    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, *, shared: bool) -> Watching:
+    def _watching(
+        self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
+    ) -> Watching:
         watch = self._settings.watch
         shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
         limits = WatchLimits(
@@ -240,6 +242,7 @@ class Gateway:
             feed=feed,
             tracing=self._observed.tracing,
             shares=shares if shared else None,
+            callbacks=callbacks.trust if self._settings.callbacks.listen else None,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:
