@@ -105,6 +105,7 @@ class Hints:
             if known is not None and known.state in TERMINAL:
                 # It does not change any more, and a callback may come twice.
                 self._telemetry.callback("known")
+                self._trust.came_late(bucket.name, job_id)
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
             job = await self._read(GetJob(bucket, job_id), call)

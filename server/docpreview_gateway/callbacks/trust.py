@@ -54,6 +54,11 @@ class Trust:
         self._polled.pop((bucket, job_id), None)
         self._note(bucket, self._elapsed(), came=True)
 
+    def came_late(self, bucket: str, job_id: str) -> None:
+        """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
+        if self._polled.pop((bucket, job_id), None) is not None:
+            self._note(bucket, self._elapsed(), came=True)
+
     def polled(self, bucket: str, job_id: str) -> None:
         """A poll has found that a job has ended, of which no callback had told here."""
         self._polled[bucket, job_id] = self._elapsed()

@@ -19,8 +19,7 @@ DETAIL = {"Code": "Success", "JobId": "d1", "State": "Success", "Operation": {"J
         (json.dumps({"JobsDetail": [DETAIL, DETAIL, {"JobId": "d2"}]}), ["d1", "d2"]),
         ("<Response><EventName>TaskFinish</EventName><JobsDetail><JobId>d1</JobId></JobsDetail></Response>", ["d1"]),
         (
-            "<Response><JobsDetail><JobId>d1</JobId></JobsDetail><JobsDetail><JobId> d2 </JobId></JobsDetail>"
-            "<NonExistJobIds/></Response>",
+            "<Response><JobsDetail><JobId>d1</JobId></JobsDetail><JobsDetail><JobId> d2 </JobId></JobsDetail></Response>",
             ["d1", "d2"],
         ),
         (json.dumps({"JobsDetail": [{"JobId": f"d{number}"} for number in range(100)]}), None),

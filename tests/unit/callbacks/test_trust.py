@@ -47,7 +47,7 @@ def test_a_callback_that_comes_a_moment_after_a_poll_has_come() -> None:
     scene.come(ENDS)
     for number in range(ENDS):
         scene.trust.polled("docs", f"late{number}")
-        scene.trust.called_back("docs", f"late{number}")
+        scene.trust.came_late("docs", f"late{number}")
     scene.now += GRACE_SECONDS
     assert scene.trust.works("docs")
 
