@@ -17,7 +17,7 @@ from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.callbacks.trust import Trust
@@ -62,7 +62,7 @@ class KnownJobs(Protocol):
 class Hints:
     """Reads the jobs that callbacks name. `read` fills the caches and tells the other replicas, `told` this one.
 
-    `trust` learns that the callback of a job has come.
+    `trust` learns that the callback of a job has come, and `ended` is told the marker of a job that has ended.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class Hints:
         telemetry: HintTelemetry,
         told: Callable[[Bucket, PreviewJob], None],
         trust: Trust,
+        ended: Callable[[str], Awaitable[None]],
     ) -> None:
+        self._ended = ended
         self._read = read
         self._told = told
         self._trust = trust
@@ -109,9 +111,10 @@ class Hints:
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
             job = await self._read(GetJob(bucket, job_id), call)
+            self._told(bucket, job)
             if job.state in TERMINAL:
                 self._trust.called_back(bucket.name, job_id)
-            self._told(bucket, job)
+                await self._ended(call.response.marker)
         except GatewayError:
             self._telemetry.callback("failed")
         finally:

@@ -16,7 +16,7 @@ from docpreview_gateway.upstream.cloud_clock import elapsed
 from docpreview_gateway.wiring.listening import why_not
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -46,13 +46,20 @@ class Callbacks:
 
     @asynccontextmanager
     async def serving(
-        self, read: Cached, buckets: BucketRegistry, told: Callable[[Bucket, PreviewJob], None]
+        self,
+        read: Cached,
+        buckets: BucketRegistry,
+        told: Callable[[Bucket, PreviewJob], None],
+        ended: Callable[[str], Awaitable[None]],
     ) -> AsyncIterator[int]:
-        """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken."""
+        """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
+
+        `told` and `ended` are those of `Hints`.
+        """
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, told, self.trust)
+        hints = Hints(read, self._telemetry, told, self.trust, ended)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())

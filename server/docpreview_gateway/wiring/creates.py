@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.callbacks.trust import Trust
     from docpreview_gateway.creates.ports import Creates, CreatesTelemetry
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
@@ -84,6 +85,8 @@ class CreateParts(NamedTuple):
     creates: Creates
     usages: PageUsages
     dependencies: Callable[[], dict[str, Dependency]]
+    ended: Callable[[str], Awaitable[None]]
+    """To be told the marker of a job that has ended: its pages are charged at once."""
 
 
 @asynccontextmanager
@@ -98,6 +101,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     observed: Observability,
     access: Access,
     known: DeploymentSecrets,
+    callbacks: Trust | None,
     host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
@@ -127,7 +131,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             drafts = Drafts(base.keys, base.timing, base.old)
             creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
-        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
+        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry, callbacks)
         stack.push_async_callback(leases.end)
         cloud = CloudCheck(base.history, times, base.buckets, host_problem)
         observed.upstream.measure_cloud(lambda: bool(cloud.problem))
@@ -143,7 +147,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud))
+        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud), settlement.ended)
 
 
 def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
@@ -208,13 +212,14 @@ class _Base:
             is_exclusive=lambda bucket: bucket.exclusive,
         )
 
-    def settlement(
+    def settlement(  # noqa: PLR0913, PLR0917 - collaborators
         self,
         upstream: Upstream,
         buckets: BucketRegistry,
         outcomes: Outcomes,
         times: CloudTimes,
         telemetry: CreatesTelemetry,
+        callbacks: Trust | None,
     ) -> Settlement:
         """The loop over records that are due."""
         return Settlement(
@@ -226,6 +231,8 @@ class _Base:
             times=times,
             telemetry=telemetry,
             timing=self.timing,
+            keys=self.keys,
+            callbacks=callbacks,
         )
 
     def rounds(

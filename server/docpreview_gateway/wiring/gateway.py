@@ -169,6 +169,7 @@ class Gateway:
                 observed=self._observed,
                 access=access,
                 known=known,
+                callbacks=callbacks.trust if self._settings.callbacks.listen else None,
                 host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
@@ -187,7 +188,9 @@ class Gateway:
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
-        self.callback_port = await stack.enter_async_context(callbacks.serving(upstream, buckets, watching.told))
+        self.callback_port = await stack.enter_async_context(
+            callbacks.serving(upstream, buckets, watching.told, creates.ended)
+        )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:

@@ -53,8 +53,11 @@ def created_job(body: bytes, bucket: str) -> tuple[PreviewJob, str]:
     return job(made[0], bucket), split_user_data(_user_data(made[0]))[1]
 
 
-def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
-    """The requested job. JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it."""
+def one_job(body: bytes, bucket: str, job_id: str) -> tuple[PreviewJob, str]:
+    """The requested job, and its marker or "".
+
+    JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it.
+    """
     root = xml_codec.read(body, "Response")
     found = _details(root)
     if not found:
@@ -67,7 +70,7 @@ def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     answer = job(found[0], bucket)
     if len(found) > 1 or answer.job_id != job_id:
         raise bad_response("reply is about another job")
-    return answer
+    return answer, split_user_data(_user_data(found[0]))[1]
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
