@@ -19,7 +19,8 @@ DETAIL = {"Code": "Success", "JobId": "d1", "State": "Success", "Operation": {"J
         (json.dumps({"JobsDetail": [DETAIL, DETAIL, {"JobId": "d2"}]}), ["d1", "d2"]),
         ("<Response><EventName>TaskFinish</EventName><JobsDetail><JobId>d1</JobId></JobsDetail></Response>", ["d1"]),
         (
-            "<Response><JobsDetail><JobId>d1</JobId></JobsDetail><JobsDetail><JobId> d2 </JobId></JobsDetail></Response>",
+            "<Response><JobsDetail><JobId>d1</JobId></JobsDetail><JobsDetail><JobId> d2</JobId></JobsDetail>"  # noqa: ISC004
+            "</Response>",
             ["d1", "d2"],
         ),
         (json.dumps({"JobsDetail": [{"JobId": f"d{number}"} for number in range(100)]}), None),
