@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from docpreview_emulator.documents import callback_response
+from docpreview_emulator.faults import ActiveFaults, Kind, Operation
 from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Job, State
 from docpreview_emulator.xmltree import Element, read_xml
@@ -25,8 +26,9 @@ _log = logging.getLogger("docpreview_emulator")
 class Callbacks:
     """Tells receivers of ended jobs, once each, in the background. No answer, or a bad one, is not repeated."""
 
-    def __init__(self, jobs: JobTable) -> None:
+    def __init__(self, jobs: JobTable, faults: ActiveFaults) -> None:
         self._jobs = jobs
+        self._faults = faults
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
         """Callbacks that were answered with 200."""
@@ -52,6 +54,15 @@ class Callbacks:
         if form == "JSON":
             body, kind = json.dumps(_plain(body)).encode(), "application/json"
         headers = {"User-Agent": _AGENT, "Content-Type": kind}
+        faults = self._faults.take(Operation.CALLBACK)
+        kinds = {fault.kind for fault in faults}
+        if Kind.DROP_BEFORE in kinds:
+            return
+        await asyncio.sleep(sum(fault.seconds for fault in faults if fault.kind is Kind.LATENCY))
+        for _ in range(2 if Kind.TWICE in kinds else 1):
+            await self._post(job, url, body, headers)
+
+    async def _post(self, job: Job, url: str, body: bytes, headers: dict[str, str]) -> None:
         timeout = aiohttp.ClientTimeout(total=SECONDS)
         try:
             async with (

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import CallbackSettings, WatchSettings
+from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
+from docpreview_gateway.callbacks.trust import LEAST
+from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
+from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, WatchSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.money import ONE_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from docpreview_gateway.settings.loading import Settings
 
 
 def free_port() -> int:
@@ -42,25 +45,111 @@ def reads(emulator: Emulator) -> int:
     return sum(request.operation == "get" for request in emulator.requests)
 
 
-def called_back(emulator: Emulator) -> Settings:
-    """Settings of a gateway that takes callbacks, and polls once a minute."""
+async def running_job(client: DocPreviewClient) -> str:
+    """The id of a new job, which stays unfinished until jobs are released."""
+    job = await client.create(BUCKET, "a.pdf", output_object="out/${RequestToken}/${Number}.jpg")
+    return str(job.job_id)
+
+
+@asynccontextmanager
+async def called_back(emulator: Emulator, **changes: object) -> AsyncIterator[tuple[Gateway, DocPreviewClient, str]]:
+    """A gateway that takes callbacks and polls once a minute, a client, and the address that creates ask for."""
     port = free_port()
     callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{port}/cb", listen=f"127.0.0.1:{port}")
-    return settings(emulator, callbacks=callbacks, watch=WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60))
+    watch = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
+    async with (
+        Gateway(settings(emulator, **{"callbacks": callbacks, "watch": watch, **changes})) as gateway,
+        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
+    ):
+        yield gateway, client, f"http://127.0.0.1:{port}"
+
+
+def outcomes(gateway: Gateway) -> dict[str, float]:
+    """What became of callbacks."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for family in gateway.registry.collect()
+        for sample in family.samples
+        if sample.name == "docpreview_callbacks_total"
+    }
+
+
+def address_in(emulator: Emulator) -> str:
+    """The address that the last create asked for."""
+    bodies = [request.body.decode() for request in emulator.requests if request.operation == "create"]
+    return bodies[-1].partition("<CallBack>")[2].partition("</CallBack>")[0]
 
 
 async def test_watchers_hear_of_the_end_at_once_by_a_single_read(emulator: Emulator) -> None:
     """The callback is a hint: it makes the gateway read the job, signed, and nothing that it says is believed."""
-    async with (
-        Gateway(called_back(emulator)) as gateway,
-        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
-        asyncio.timeout(20),
-    ):
-        job = await client.create(BUCKET, "a.pdf", output_object="out/${Number}.jpg")
-        waiting = [asyncio.create_task(client.wait(BUCKET, job.job_id)) for _ in range(5)]
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(20):
+        job_id = await running_job(client)
+        waiting = [asyncio.create_task(client.wait(BUCKET, job_id)) for _ in range(5)]
         await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 5)
         before = reads(emulator)
         emulator.release_jobs()
         for done in await asyncio.gather(*waiting):
             assert done.state == PreviewJob.STATE_SUCCESS
         assert reads(emulator) == before + 1
+        assert outcomes(gateway) == {"read": 1}
+
+
+async def test_a_callback_that_comes_twice_or_again_later_is_read_once(emulator: Emulator) -> None:
+    """What is known to have ended is not read again."""
+    emulator.add_fault("twice", "callback")
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(20):
+        job_id = await running_job(client)
+        emulator.release_jobs()
+        await until(lambda: outcomes(gateway).get("read") == 1 and sum(outcomes(gateway).values()) == 2)
+        assert (await client.get(BUCKET, job_id)).state == PreviewJob.STATE_SUCCESS
+        before = reads(emulator)
+        await asyncio.sleep(AGAIN_SECONDS)
+        async with httpx.AsyncClient(trust_env=False) as vendor:
+            sent = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+            assert (await vendor.post(address_in(emulator), json=sent)).status_code == 200
+        await until(lambda: outcomes(gateway).get("known", 0) >= 1)
+        assert reads(emulator) == before
+
+
+async def test_what_is_forged_is_answered_alike_and_makes_no_read(emulator: Emulator) -> None:
+    """Without a token of ours, of another method, of no form; and not even the token lets one say what is not so."""
+    async with called_back(emulator) as (gateway, client, base), asyncio.timeout(20):
+        job_id = await running_job(client)
+        before, right = reads(emulator), address_in(emulator)
+        lie = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id, "State": "Success"}]}
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            for method, url, body in (
+                ("POST", f"{base}/cb/{'A' * 22}", lie),
+                ("POST", f"{base}/", lie),
+                ("GET", right, None),
+                ("POST", right, {"no": "job"}),
+            ):
+                answer = await stranger.request(method, url, json=body)
+                assert (answer.status_code, answer.content) == (200, b"")
+            assert reads(emulator) == before
+            await stranger.post(right, json=lie)
+        await until(lambda: reads(emulator) == before + 1)
+        assert (await client.get(BUCKET, job_id)).state != PreviewJob.STATE_SUCCESS
+        assert outcomes(gateway) == {"foreign": 3, "malformed": 1, "read": 1}
+
+
+async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(emulator: Emulator) -> None:
+    """Learned by the ends of jobs: unlearned when polls find them first."""
+    emulator.release_jobs()
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(60):
+        for _ in range(LEAST):
+            await client.wait(BUCKET, await running_job(client))
+        assert gateway.callbacks.trust.works(BUCKET)
+        assert gateway.registry.get_sample_value("docpreview_callbacks_working", {"bucket": BUCKET}) == 1
+
+
+async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulator: Emulator) -> None:
+    """While callbacks come, its record would be looked at minutes later."""
+    limits = LimitSettings(anonymous=CallerLimitSettings(budget=BudgetWords(per_day=100, estimate=9)))
+    emulator.release_jobs()
+    async with called_back(emulator, limits=limits) as (gateway, client, _), asyncio.timeout(60):
+        for number in range(LEAST + 1):
+            await client.wait(BUCKET, await running_job(client))
+            while (await client.usage()).day.used_pages <= number:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0.1)
+        assert gateway.callbacks.trust.works(BUCKET)

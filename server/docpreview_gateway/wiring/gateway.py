@@ -138,7 +138,7 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
-        callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
+        self.callbacks = callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
             cloud_parts(
