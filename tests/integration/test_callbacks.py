@@ -14,15 +14,17 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
-from docpreview_gateway.callbacks.trust import LEAST
+from docpreview_gateway.callbacks.trust import ENDS, LEAST
 from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
-from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, WatchSettings
+from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, SharedStateSettings, WatchSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.money import ONE_PAGE
+from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 def free_port() -> int:
@@ -153,3 +155,60 @@ async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulat
             while (await client.usage()).day.used_pages <= number:  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0.1)
         assert gateway.callbacks.trust.works(BUCKET)
+
+
+async def test_a_replica_without_watchers_tells_the_one_that_has_them(emulator: Emulator, tmp_path: Path) -> None:
+    """A load balancer gives the callback to any of them: the read of one reaches all."""
+    with running_redis(tmp_path) as server:
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
+        async with (
+            called_back(emulator, shared_state=state) as (_, _, base),
+            called_back(emulator, shared_state=state) as (gateway, client, _),
+            asyncio.timeout(30),
+        ):
+            job_id = await running_job(client)
+            waiting = asyncio.create_task(client.wait(BUCKET, job_id))
+            await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 1)
+            before, own = reads(emulator), address_in(emulator)
+            emulator.add_fault("drop_before", "callback")
+            emulator.release_jobs()
+            await emulator.wait_for_job(job_id)
+            async with httpx.AsyncClient(trust_env=False) as vendor:
+                sent = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+                await vendor.post(f"{base}/cb/{own.rpartition('/')[2]}", json=sent)
+            assert (await waiting).state == PreviewJob.STATE_SUCCESS
+            assert reads(emulator) == before + 1
+
+
+async def test_callbacks_that_are_lost_are_found_by_polls_which_come_often_again(emulator: Emulator) -> None:
+    """And are relied upon again when they come again."""
+    emulator.release_jobs()
+    often = WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2)
+    async with called_back(emulator, watch=often) as (gateway, client, _), asyncio.timeout(60):
+        trust = gateway.callbacks.trust
+        for _ in range(LEAST):
+            await client.wait(BUCKET, await running_job(client))
+        await until(lambda: trust.works(BUCKET))
+        for missed in range(ENDS):
+            trust.polled(BUCKET, f"missed-{missed}")
+        await until(lambda: not trust.works(BUCKET))
+        emulator.add_fault("drop_before", "callback")
+        assert (await client.wait(BUCKET, await running_job(client))).state == PreviewJob.STATE_SUCCESS
+        for _ in range(ENDS):
+            await client.wait(BUCKET, await running_job(client))
+        await until(lambda: trust.works(BUCKET))
+
+
+async def test_a_flood_of_forged_callbacks_changes_nothing_but_a_counter(emulator: Emulator) -> None:
+    """No read, no state, no line in the log with what they say."""
+    async with called_back(emulator) as (gateway, client, base), asyncio.timeout(120):
+        job_id = await running_job(client)
+        before, count = reads(emulator), 2_000
+        lie = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+        limits = httpx.Limits(max_connections=20)
+        async with httpx.AsyncClient(trust_env=False, limits=limits) as stranger:
+            for start in range(0, count, 20):
+                calls = (stranger.post(f"{base}/cb/{start + n:022d}", json=lie) for n in range(20))
+                assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+        assert reads(emulator) == before
+        assert outcomes(gateway) == {"foreign": count}
