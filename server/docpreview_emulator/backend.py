@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from docpreview_emulator.callbacks import Callbacks
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.conversion import Converter
 from docpreview_emulator.database import Database
@@ -41,7 +42,8 @@ class Backend:
         shutil.rmtree(work, ignore_errors=True)
         self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
         converter = Converter(self.objects, self.worker, self.office, work)
-        self.scheduler = Scheduler(self.jobs, self.queues, converter, settings)
+        self.callbacks = Callbacks(self.jobs, self.faults)
+        self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
 
     def start(self) -> None:
         """Clean up after an earlier emulator and resume its jobs."""
@@ -52,6 +54,7 @@ class Backend:
     async def close(self) -> None:
         """Stop all jobs; their state stays on disk."""
         await self.scheduler.close()
+        await self.callbacks.close()
         await self.worker.close()
         self.database.close()
 

@@ -60,6 +60,11 @@ def job_response(job: Job) -> bytes:
     return document(element("Response", job_detail(job)))
 
 
+def callback_response(job: Job) -> bytes:
+    """The body of a callback."""
+    return document(element("Response", leaf("EventName", "TaskFinish"), job_detail(job)))
+
+
 def missing_job_response(job_id: str) -> bytes:
     """The answer to get when there is no such job (HTTP 200, and no `JobsDetail`)."""
     return document(element("Response", leaf("NonExistJobIds", job_id)))

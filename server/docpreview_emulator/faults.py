@@ -39,6 +39,9 @@ class Kind(StrEnum):
     EMPTY_PAGE = "empty_page"
     """A list is answered with a page without jobs, whose `NextToken` leads to the page that was asked for."""
 
+    TWICE = "twice"
+    """A callback is sent twice."""
+
 
 class Operation(StrEnum):
     """The requests that a fault applies to."""
@@ -51,6 +54,9 @@ class Operation(StrEnum):
     BUCKETS = "buckets"
     OBJECT = "object"
     OTHER = "other"
+    CALLBACK = "callback"
+    """Not a request to the emulator but one that it makes: `*` does not mean it. Of the kinds `latency` makes it late,
+    `drop_before` loses it, `twice` doubles it."""
 
 
 _STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
@@ -160,9 +166,10 @@ class ActiveFaults:
     def take(self, operation: Operation) -> list[Fault]:
         """The faults that apply to this request: every latency, and the first fault of another kind."""
         struck: list[Fault] = []
+        meant = {operation} if operation is Operation.CALLBACK else {Operation.ANY, operation}
         with self._lock:
             for fault in self._faults:
-                if fault.operation not in {Operation.ANY, operation}:
+                if fault.operation not in meant:
                     continue
                 if fault.kind is Kind.LATENCY or all(f.kind is Kind.LATENCY for f in struck):
                     if fault.skip:

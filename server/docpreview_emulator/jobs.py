@@ -4,12 +4,12 @@ import json
 import secrets
 import sqlite3
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import ControlError, invalid_argument
-from docpreview_emulator.model import Bucket, Job, JobResult, JobSpec, Output, PageInfo, State
+from docpreview_emulator.model import Bucket, Callback, Job, JobResult, JobSpec, Output, PageInfo, State
 from docpreview_emulator.requests import ListQuery
 
 if TYPE_CHECKING:
@@ -211,10 +211,11 @@ def _job(row: sqlite3.Row) -> Job:
     )
 
 
-def _spec(stored: dict[str, object]) -> JobSpec:
-    return JobSpec(**{**stored, "output": Output(**stored["output"])})  # type: ignore[arg-type]
+def _spec(stored: dict[str, Any]) -> JobSpec:
+    callback = None if stored.get("callback") is None else Callback(**stored["callback"])
+    return JobSpec(**{**stored, "output": Output(**stored["output"]), "callback": callback})
 
 
-def _result(stored: dict[str, object]) -> JobResult:
-    pages = tuple(PageInfo(**page) for page in stored["pages"])  # type: ignore[attr-defined]
-    return JobResult(**{**stored, "pages": pages})  # type: ignore[arg-type]
+def _result(stored: dict[str, Any]) -> JobResult:
+    pages = tuple(PageInfo(**page) for page in stored["pages"])
+    return JobResult(**{**stored, "pages": pages})

@@ -54,6 +54,14 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Callback:
+    """Where the end of a job is told, and whether as `XML` or `JSON`."""
+
+    url: str
+    format: str = "XML"
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """The content of a create request; `process` holds every `DocProcess` value in its effective form.
 
@@ -66,6 +74,7 @@ class JobSpec:
     user_data: str | None = None
     queue_id: str | None = None
     watermark: dict[str, str] = field(default_factory=dict)
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)

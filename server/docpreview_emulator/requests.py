@@ -14,7 +14,7 @@ from docpreview_emulator.clock import read_cloud_time
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.formats import Family, family_of, suffix_of
 from docpreview_emulator.hosts import Service, read_host
-from docpreview_emulator.model import Bucket, JobSpec, Output, State
+from docpreview_emulator.model import Bucket, Callback, JobSpec, Output, State
 from docpreview_emulator.pages import read_ranges
 from docpreview_emulator.xmltree import Element, read_xml
 
@@ -45,6 +45,10 @@ _TARGETS = {"jpg", "png", "pdf"}
 WATERMARK_NUMBERS = ("Dx", "Dy", "Batch", "HorizontalSpacing", "VerticalSpacing")
 
 
+MAX_CALLBACK = 100
+"""Characters of an address that is called back (vendor document 1045/47936)."""
+
+
 def read_create(body: bytes) -> JobSpec:
     """The job described by a `POST /doc_jobs`.
 
@@ -66,6 +70,7 @@ def read_create(body: bytes) -> JobSpec:
         user_data=root.value("Operation/UserData") or None,
         queue_id=root.value("QueueId") or None,
         watermark=_watermark(root.find("Operation/DocProcess/DocWatermark")),
+        callback=_callback(root),
     )
     _check_template(spec)
     return spec
@@ -75,6 +80,20 @@ def _input_object(root: Element) -> str:
     if root.value("Input/Url"):
         raise invalid_argument("Input/Url is not supported by the emulator: it makes no outgoing connections.")
     return _required(root.find("Input") or Element("Input"), "Object")
+
+
+def _callback(root: Element) -> Callback | None:
+    """`CallBack`, unless it is `no`, which suppresses the queue's."""
+    url, form = root.value("CallBack"), root.value("CallBackFormat") or "XML"
+    if not url or url == "no":
+        return None
+    if len(url) > MAX_CALLBACK or not url.startswith(("http://", "https://")):
+        raise invalid_argument(f"CallBack must be an address of at most {MAX_CALLBACK} characters.")
+    if form not in {"XML", "JSON"}:
+        raise invalid_argument("CallBackFormat must be XML or JSON.")
+    if root.value("CallBackType") not in {"", "Url"}:
+        raise invalid_argument("CallBackType: the emulator knows Url only.")
+    return Callback(url, form)
 
 
 def _required(parent: Element, name: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from docpreview_emulator.conversion import Converter
 from docpreview_emulator.errors import JobFailure, StorageError
@@ -25,7 +26,15 @@ class _QueueJobs:
 class Scheduler:
     """The scheduler; its methods must be called in the server's event loop."""
 
-    def __init__(self, jobs: JobTable, queues: QueueTable, converter: Converter, settings: Settings) -> None:
+    def __init__(
+        self,
+        jobs: JobTable,
+        queues: QueueTable,
+        converter: Converter,
+        settings: Settings,
+        ended: Callable[[str], None],
+    ) -> None:
+        self._ended = ended
         self._jobs = jobs
         self._queues = queues
         self._converter = converter
@@ -76,6 +85,7 @@ class Scheduler:
         """Stop working on a job whose state was set by a control request."""
         if job_id in self._tasks:
             self._tasks[job_id].cancel()
+        self._ended(job_id)
 
     async def close(self) -> None:
         """Stop all jobs; their state stays on disk."""
@@ -92,7 +102,9 @@ class Scheduler:
         self.start_waiting(queue_id)
 
     def _finished(self, job_id: str, queue_id: str) -> None:
-        self._tasks.pop(job_id, None)
+        task = self._tasks.pop(job_id, None)
+        if task is not None and not task.cancelled():
+            self._ended(job_id)
         queue = self._by_queue.get(queue_id)
         if queue is not None:
             queue.running -= 1

@@ -107,5 +107,6 @@ class Recorded:
             times=times,
             telemetry=telemetry,
             timing=timing,
+            keys=keys,
         )
         self.usages = PageUsages(store, lambda: self.days.today(times.now("")))

@@ -112,8 +112,8 @@ class FakeTelemetry:
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)
 
-    def cache_lookup(self, tier: str, outcome: str) -> None:
-        self.lookups.append((tier, outcome))
+    def cache_lookup(self, tier: str, outcome: str, count: int = 1) -> None:
+        self.lookups += [(tier, outcome)] * count
 
     def shared_read(self, outcome: str) -> None:
         self.shared_reads.append(outcome)

@@ -78,6 +78,10 @@ class FakeUpstream:
             call.response.cache = "hit"
         return None if job is None else job.SerializeToString()
 
+    def cached_many(self, bucket: Bucket, job_ids: Iterable[str], _call: Call) -> list[bytes] | None:
+        found = [self.cached.get((bucket.name, job_id)) for job_id in job_ids]
+        return None if None in found else [job.SerializeToString() for job in found if job is not None]
+
     async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], _call: Call) -> dict[str, PreviewJob]:
         found = {job_id: self.shared_cached.get((bucket.name, job_id)) for job_id in job_ids}
         return {job_id: job for job_id, job in found.items() if job is not None}

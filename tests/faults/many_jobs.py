@@ -39,7 +39,7 @@ class Cloud(FakeUpstream):
 class DiscardingTelemetry(FakeTelemetry):
     """Telemetry that discards cache look-ups: a list of them would be what grows."""
 
-    def cache_lookup(self, tier: str, outcome: str) -> None:
+    def cache_lookup(self, tier: str, outcome: str, count: int = 1) -> None:
         pass
 
 

@@ -182,6 +182,7 @@ class Replica:
             times=times,
             telemetry=telemetry,
             timing=timing,
+            keys=keys,
         )
 
     def _repeated(

@@ -269,6 +269,14 @@ class AuditLog(Protocol):
         ...
 
 
+class CallbackTrust(Protocol):
+    """Knows whether the ends of jobs are called back."""
+
+    def works(self, bucket: str) -> bool:
+        """Whether callbacks of the bucket's jobs come, so that looks at them may be rare."""
+        ...
+
+
 class CreatesTelemetry(LimitsTelemetry, Protocol):
     """Records what becomes of creates, and callers' pages."""
 

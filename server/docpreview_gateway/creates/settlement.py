@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages
+from docpreview_gateway.creates.keys import is_unrecorded
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.call import Call
@@ -16,12 +18,14 @@ from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import GetJob
+from docpreview_gateway.upstream.wire.user_data import read_marker
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.lists import JobHistory
     from docpreview_gateway.creates.outcomes import Outcomes
-    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CallbackTrust, CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -68,6 +72,8 @@ class Settlement:
         times: CloudTimes,
         telemetry: CreatesTelemetry,
         timing: Timing,
+        keys: CreateKeys,
+        callbacks: CallbackTrust | None = None,
     ) -> None:
         self._store = store
         self._upstream = upstream
@@ -77,6 +83,8 @@ class Settlement:
         self._times = times
         self._telemetry = telemetry
         self._timing = timing
+        self._keys = keys
+        self._callbacks = callbacks
         self._begun_at: float | None = None
         """When the first round began (of `CloudTimes.elapsed`)."""
         self._is_failing = False
@@ -87,6 +95,14 @@ class Settlement:
 
         An id that is used again has another record: a look at the first one is none at the second.
         """
+
+    async def ended(self, marker: str) -> None:
+        """Have the create of this marker looked at by the next round: its job has ended. StoreError is left to it."""
+        found, now = read_marker(marker), self._times.latest()
+        if found is None or now is None or not self._keys.is_ours(found) or is_unrecorded(found):
+            return
+        with suppress(StoreError):
+            await self._store.postpone([found.key], now)
 
     async def round(self) -> None:
         """Settle some records that are due."""
@@ -194,7 +210,9 @@ class Settlement:
         if made is not None:
             return Change(record, record.charged(made), record.expires_at)
         now = self._times.now(bucket.ci_host)
-        await self._store.postpone([record.key], now + _interval(now - record.sign_start - 60))
+        called_back = self._callbacks is not None and self._callbacks.works(bucket.name)
+        wait = LONGEST_INTERVAL_SECONDS if called_back else _interval(now - record.sign_start - 60)
+        await self._store.postpone([record.key], now + wait)
         return None
 
     async def _forget(self, record: Record, now: float) -> Change | None:

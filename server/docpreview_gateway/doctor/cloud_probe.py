@@ -155,7 +155,7 @@ class CloudProbe:
         states: list[str] = []
         while time.monotonic() < self._created_at + LONGEST_JOB:
             reply = await self._send(requests.get(self._bucket, self._job_id))
-            job = responses.one_job(reply.body, self._bucket.name, self._job_id)
+            job, _ = responses.one_job(reply.body, self._bucket.name, self._job_id)
             if (state := job.raw_state if job.raw_state.isalnum() else "?") not in states:
                 states.append(state)
             self._waits = job.state == PreviewJob.STATE_PAUSED and time.monotonic() > self._created_at + PAUSED_SECONDS

@@ -14,9 +14,8 @@ from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.http import unix_time
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element as Element
-
     from docpreview_gateway.upstream.wire.http import HttpReply
+    from docpreview_gateway.upstream.wire.xml import Node
 
 MOST_ELEMENTS = 200
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -35,45 +34,45 @@ def facts_of(reply: HttpReply, now: float) -> dict[str, Any]:
         "bytes": len(reply.body),
     }
     try:
-        root = xml_codec.read(reply.body)
+        name, root = xml_codec.read_any(reply.body)
     except UpstreamError:
         return facts | {"xml": False}
     if not facts["from_ci"]:
         return facts | {"xml": True}  # of a stranger's reply even the names of elements may be anything
-    return facts | {"xml": True, "elements": _elements(root), "words": _words(root)}
+    return facts | {"xml": True, "elements": _elements(name, root), "words": _words(root)}
 
 
 def creation_offset(reply: HttpReply) -> str | None:
     """The offset to UTC in the first `CreationTime` of a reply, such as +0800; None: it has none."""
     try:
-        texts = (found.text or "" for found in xml_codec.read(reply.body).iter("CreationTime"))
-        found = re.search(r"(Z|[+-][0-9]{2}:?[0-9]{2})$", next(texts, "").strip())
+        _, root = xml_codec.read_any(reply.body)
     except UpstreamError:
         return None
+    times = (node.get("", "").strip() for name, node in xml_codec.below(root) if name == "CreationTime")
+    found = re.search(r"(Z|[+-][0-9]{2}:?[0-9]{2})$", next(times, ""))
     return found[0] if found else None
 
 
-def _elements(root: Element) -> list[str]:
+def _elements(name: str, root: Node) -> list[str]:
     """The paths of the elements, each once."""
     found: dict[str, None] = {}
 
-    def walk(element: Element, above: str) -> None:
-        name = str(element.tag)
+    def walk(name: str, node: Node, above: str) -> None:
         path = f"{above}/{name if _NAME.fullmatch(name) else '?'}"
         if len(found) < MOST_ELEMENTS:
             found[path] = None
-            for child in element:
-                walk(child, path)
+            for below, child in xml_codec.children(node):
+                walk(below, child, path)
 
-    walk(root, "")
+    walk(name, root, "")
     return list(found)
 
 
-def _words(root: Element) -> dict[str, list[str]]:
+def _words(root: Node) -> dict[str, list[str]]:
     """The vendor's codes and states in a reply."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(_VENDORS_WORDS):
-        texts = {(element.text or "").strip() for element in root.iter(name)}
-        if words := sorted(text for text in texts if _WORD.fullmatch(text)):
-            found[name] = words
-    return found
+    found: dict[str, set[str]] = {}
+    for name, node in xml_codec.below(root):
+        word = node.get("", "").strip()
+        if name in _VENDORS_WORDS and _WORD.fullmatch(word):
+            found.setdefault(name, set()).add(word)
+    return {name: sorted(words) for name, words in sorted(found.items())}

@@ -39,6 +39,18 @@ class JobShares(Protocol):
         ...
 
 
+class CallbackTrust(Protocol):
+    """Learns whether the ends of jobs are called back."""
+
+    def works(self, bucket: str) -> bool:
+        """Whether callbacks of the bucket's jobs come, so that polls may be rare."""
+        ...
+
+    def polled(self, bucket: str, job_id: str) -> None:
+        """Notes that a poll has found the end of a job."""
+        ...
+
+
 class TokenSecrets(Protocol):
     """Secrets of which the keys of page tokens are derived: the same at all replicas."""
 

@@ -20,7 +20,7 @@ from docpreview_gateway.access import visibility
 from docpreview_gateway.jobs.many import followed
 from docpreview_gateway.model.call import MAX_REPLY_BYTES, ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, cut
-from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
+from docpreview_gateway.model.validation import MAX_BATCH, MAX_WAIT_SECONDS
 from docpreview_gateway.upstream.operations import GetJob
 
 log = structlog.get_logger("docpreview_gateway.jobs")
@@ -98,19 +98,35 @@ class PreviewJobs:
 
         The request is not validated: the id of a cached job is valid. Rejections are left to `get`.
         """
+        bucket = self._readable(request, call)
+        encoded = None if bucket is None else self._upstream.cached_get(bucket, request.job_id, call)
+        if bucket is None or encoded is None or not _sees(bucket, (encoded,), call):
+            return None
+        call.response.bucket, call.response.job_ids = bucket.name, (request.job_id,)
+        return encoded
+
+    def cached_batch(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> bytes | None:
+        """The reply of `batch_get`, likewise: the stored bytes of its jobs, one after the other."""
+        bucket = self._readable(request, call)
+        if bucket is None or not 1 <= len(request.job_ids) <= MAX_BATCH:
+            return None
+        encoded = self._upstream.cached_many(bucket, request.job_ids, call)
+        if encoded is None or not _sees(bucket, encoded, call):
+            return None
+        call.response.bucket, call.response.job_ids = bucket.name, tuple(request.job_ids)
+        return b"".join(part for job in encoded for part in (_JOB_TAG, _varint(len(job)), job))
+
+    def _readable(self, request: pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest, call: Call) -> Bucket | None:
+        """The bucket, if the caller may read jobs in it, and no address has to be signed; None: left to others."""
         bucket = self._buckets.find(request.bucket)
         rights = call.caller.rights
         if bucket is None or request.HasField("page_url_ttl"):
             return None
         if rights is None or rights.sees_all(bucket.name):
-            call.response.disclosed, rights = True, None
+            call.response.disclosed = True
         elif not rights.of_bucket(bucket.name).allowed:
             return None
-        encoded = self._upstream.cached_get(bucket, request.job_id, call)
-        if encoded is None or (rights is not None and not rights.sees(PreviewJob.FromString(encoded), bucket.name)):
-            return None
-        call.response.bucket, call.response.job_ids = bucket.name, (request.job_id,)
-        return encoded
+        return bucket
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
         """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call.
@@ -278,3 +294,25 @@ def _page_url_ttl(
     request: RequestWithTtl,
 ) -> Duration | None:
     return request.page_url_ttl if request.HasField("page_url_ttl") else None
+
+
+def _sees(bucket: Bucket, encoded: Iterable[bytes], call: Call) -> bool:
+    """Whether the caller may see all of these jobs."""
+    rights = call.caller.rights
+    if rights is None or rights.sees_all(bucket.name):
+        return True
+    return all(rights.sees(PreviewJob.FromString(job), bucket.name) for job in encoded)
+
+
+_JOB_TAG = bytes([BatchGetPreviewJobsResponse.JOBS_FIELD_NUMBER << 3 | 2])
+"""What a job begins with in the reply of `batch_get` (protobuf.dev, "Encoding": a field of a known length)."""
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes lengths."""
+    written = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    written.append(number)
+    return bytes(written)

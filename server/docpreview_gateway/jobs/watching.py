@@ -30,7 +30,7 @@ from docpreview_gateway.upstream.wire.refusals import is_transient
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from docpreview_gateway.jobs.ports import JobShares, JobsTelemetry, PollTracing
+    from docpreview_gateway.jobs.ports import CallbackTrust, JobShares, JobsTelemetry, PollTracing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -59,7 +59,8 @@ class WatchLimits:
 class Watching:
     """The running pollers, at most one per job. `jitter` gives numbers in [0, 1).
 
-    `feed` has the jobs that other replicas read; None: a single replica, or no shared state. `shares` divides the jobs
+    `feed` has the jobs that other replicas read; None: a single replica, or no shared state. `callbacks` knows whether
+    the ends of jobs are called back; None: they are not. `shares` divides the jobs
     that streams of many jobs follow among callers; None: a caller may have all.
     """
 
@@ -74,13 +75,21 @@ class Watching:
         feed: JobFeed | None = None,
         tracing: PollTracing | None = None,
         shares: JobShares | None = None,
+        callbacks: CallbackTrust | None = None,
     ) -> None:
         self._telemetry = telemetry
         self.limits = limits
         self._shares = shares
         self._free = limits.jobs
         self._poller = partial(
-            Poller, upstream=upstream, times=times, limits=limits, jitter=jitter, feed=feed, tracing=tracing
+            Poller,
+            upstream=upstream,
+            times=times,
+            limits=limits,
+            jitter=jitter,
+            feed=feed,
+            tracing=tracing,
+            callbacks=callbacks,
         )
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._watchers = 0
@@ -99,6 +108,12 @@ class Watching:
         finally:
             self.leave(poller, trace)
             self.count(-1)
+
+    def told(self, bucket: Bucket, job: PreviewJob) -> None:
+        """Give those who follow the job here this state of it, which somebody else has read."""
+        poller = self._pollers.get((bucket.name, job.job_id))
+        if poller is not None:
+            poller.told(job)
 
     def check_open(self) -> None:
         """Raise SHUTTING_DOWN while the gateway stops."""
@@ -191,6 +206,7 @@ class Poller:
         jitter: Callable[[], float],
         feed: JobFeed | None,
         tracing: PollTracing | None,
+        callbacks: CallbackTrust | None,
     ) -> None:
         self.key = (bucket.name, job_id)
         self.subscribers = 0
@@ -212,6 +228,7 @@ class Poller:
         self._jitter = jitter
         self._feed = feed
         self._tracing = tracing
+        self._callbacks = callbacks
         self._follows = False
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
@@ -228,6 +245,12 @@ class Poller:
         self.task.cancel()
         self._wake()
 
+    def told(self, job: PreviewJob) -> None:
+        """Take a state that somebody else has read, and poll no more if it is the last one."""
+        self._publish(job)
+        if self.is_over:
+            self.task.cancel()
+
     async def _run(self) -> None:
         failures = 0
         while True:
@@ -243,12 +266,19 @@ class Poller:
                     self._tell()
             else:
                 failures = 0
-                self._publish(job)
+                self._polled(job)
             while not self.is_over and (shared := await self._shared(self._interval(failures))) is not None:
                 failures = 0
                 self._publish(shared)
             if self.is_over:
                 return
+
+    def _polled(self, job: PreviewJob) -> None:
+        """Take a state that a poll has found. Its end is one that no callback told, unless it had ended before."""
+        was_running = self.latest is not None
+        self._publish(job)
+        if self.is_over and was_running and self._callbacks is not None and not self._follows:
+            self._callbacks.polled(self._bucket.name, self._job_id)
 
     @property
     def is_over(self) -> bool:
@@ -303,7 +333,10 @@ class Poller:
             age = self._times.now(self._bucket.ci_host) - job.create_time.seconds
         paused = job is not None and job.state == PreviewJob.STATE_PAUSED
         jitter = FOLLOWER_JITTER if self._follows else self._jitter()
-        return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=jitter)
+        called_back = self._callbacks is not None and self._callbacks.works(self._bucket.name)
+        return self._limits.schedule.interval(
+            max(0.0, age), failures=failures, paused=paused, called_back=called_back, jitter=jitter
+        )
 
 
 class Subscription:

@@ -32,6 +32,8 @@ class ResponseInfo:
     """Outcome of the cache look-up; empty: the call reads nothing."""
     upstream_request_id: str = ""
     """The cloud's id of the latest request made for the call; empty: there was none, or no reply to it."""
+    marker: str = ""
+    """Marker of the job that was read from the cloud for the call; empty: none was, or it has none."""
     reason: str = ""
     """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
     rule: str = ""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_PAGE_URL_SECONDS = 3600
+MAX_BATCH = 100
+"""Jobs of a batch, at most."""
+
 MAX_WAIT_SECONDS = 300
 MAX_SINGLE_IMAGE_PAGES = 20
 MAX_DOCUMENT_BYTES = 200 * 1024 * 1024
@@ -91,7 +94,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
     ),
     jobs.BatchGetPreviewJobsRequest: (
         Field("bucket", _BUCKET, required=True),
-        Field("job_ids", rules.each(_JOB_ID, at_least=1, limit=100), required=True),
+        Field("job_ids", rules.each(_JOB_ID, at_least=1, limit=MAX_BATCH), required=True),
         Field("page_url_ttl", _PAGE_URL_TTL),
     ),
     jobs.ListPreviewJobsRequest: (

@@ -57,6 +57,10 @@ def routes(  # noqa: PLR0913 - the use-cases of all services
         "CompleteUpload": uploads.complete,
         "AbortUpload": uploads.abort,
     }
+    fast_paths: Mapping[str, Callable[..., bytes | None]] = {
+        "GetPreviewJob": jobs.cached_get,
+        "BatchGetPreviewJobs": jobs.cached_batch,
+    }
     return [
         Route(
             _method(service.full_name, descriptor),
@@ -64,7 +68,7 @@ def routes(  # noqa: PLR0913 - the use-cases of all services
             use_cases[descriptor.name],
             longest.get(descriptor.name, LONGEST_UNARY),
             waits=descriptor.name in longest,
-            fast_path=jobs.cached_get if descriptor.name == "GetPreviewJob" else None,
+            fast_path=fast_paths.get(descriptor.name),
         )
         for service in SERVICES
         for descriptor in service.methods

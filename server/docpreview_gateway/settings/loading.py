@@ -24,6 +24,7 @@ from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
+    CallbackSettings,
     CreatesSettings,
     CredentialSettings,
     DrainSettings,
@@ -134,6 +135,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     shared_state: SharedStateSettings = SharedStateSettings()
     watch: WatchSettings = WatchSettings()
+    callbacks: CallbackSettings = CallbackSettings()
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
     tracing: TracingSettings = TracingSettings()

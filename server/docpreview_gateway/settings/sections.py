@@ -43,6 +43,12 @@ def _endpoint(value: AnyHttpUrl) -> AnyHttpUrl:
     return value
 
 
+def _callback_url(value: AnyHttpUrl) -> AnyHttpUrl:
+    if value.username or value.password or value.query or value.fragment:
+        raise ValueError("must be scheme, host, port and path only, such as https://previews.example.com/callback")
+    return value
+
+
 def _matching(pattern: re.Pattern[str], description: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -68,6 +74,12 @@ Namespace = Annotated[
 ]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
+
+
+CallbackUrl = Annotated[
+    AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"], max_length=76), AfterValidator(_callback_url)
+]
+"""With a slash and a token of 22 characters an address of at most 100, which the cloud takes."""
 
 
 class BucketSettings(Section):
@@ -167,6 +179,25 @@ class LimitSettings(Section):
         description="maximum age of a caller's connection, ±10 %; its renewal spreads callers over the "
         "present replicas. See [below](#restarts-that-lose-no-call)",
     )
+
+
+class CallbackSettings(Section):
+    """Completion callbacks: the cloud tells when a job has ended. Both settings or neither."""
+
+    public_url: CallbackUrl | None = Field(
+        None,
+        description="address under which the cloud reaches `listen`, such as `https://previews.example.com/callback`; "
+        "an unguessable path is appended. Each create asks for a callback there",
+    )
+    listen: Address | None = Field(
+        None, description="address of the port that takes callbacks; it answers nothing else, and needs no secret"
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> CallbackSettings:
+        if (self.public_url is None) != (self.listen is None):
+            raise ValueError("public_url and listen belong together: set both, or neither")
+        return self
 
 
 class WatchSettings(Section):

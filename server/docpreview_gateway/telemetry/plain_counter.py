@@ -20,9 +20,9 @@ class PlainCounter:
         self._counts: dict[tuple[str, ...], int] = {}
         registry.register(self)
 
-    def count(self, *labels: str) -> None:
-        """Increment the series with these label values."""
-        self._counts[labels] = self._counts.get(labels, 0) + 1
+    def count(self, *labels: str, count: int = 1) -> None:
+        """Increment the series with these label values by `count`."""
+        self._counts[labels] = self._counts.get(labels, 0) + count
 
     def describe(self) -> Iterable[CounterMetricFamily]:
         """The family without samples, by which the registry refuses a second metric of this name."""

@@ -127,9 +127,9 @@ class PrometheusUpstream:
         """Count a call that was not sent."""
         self._shed.count(bucket, why)
 
-    def cache_lookup(self, tier: str, outcome: str) -> None:
-        """Count a lookup in a cache tier."""
-        self._lookups.count(tier, outcome)
+    def cache_lookup(self, tier: str, outcome: str, count: int = 1) -> None:
+        """Count lookups in a cache tier."""
+        self._lookups.count(tier, outcome, count=count)
         if self._event is not None:
             self._event("cache", tier=tier, outcome=outcome)
 

@@ -63,6 +63,7 @@ class CloudClient:
         timeout_seconds: float,
         fence_slack: float = math.inf,
         budget: RetryBudget | None = None,
+        callback_url: Callable[[Bucket], str] = lambda _bucket: "",
     ) -> None:
         self._transport = transport
         self._credentials = credentials
@@ -71,10 +72,11 @@ class CloudClient:
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
         self._budget = budget
+        self._callback_url = callback_url
 
     async def __call__(self, operation: Operation[Result], call: Call) -> Result:
         """The cloud's answer. UpstreamError; DEADLINE_EXCEEDED when the call's deadline comes first."""
-        request, read = _prepare(operation)
+        request, read = _prepare(operation, call, self._callback_url)
         try:
             return await self._attempt(request, read, operation, call)
         except UpstreamError as error:
@@ -159,14 +161,15 @@ class CloudClient:
         return _Answer(reply, self._times.elapsed() - sent_at)
 
 
-def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer], Any]]:
+def _prepare(
+    operation: Operation[Any], call: Call, callback_url: Callable[[Bucket], str]
+) -> tuple[HttpRequest, Callable[[_Answer], Any]]:
     """The unsigned request of an operation, and the function that reads its result from an answer."""
     bucket, name = operation.bucket, operation.bucket.name
     if isinstance(operation, GetJob):
-        job_id = operation.job_id
-        return requests.get(bucket, job_id), lambda answer: responses.one_job(answer.reply.body, name, job_id)
+        return requests.get(bucket, operation.job_id), partial(_read_job, operation, call)
     if isinstance(operation, CreateJob):
-        create = requests.create(operation.request, bucket, operation.output)
+        create = requests.create(operation.request, bucket, operation.output, callback_url(bucket))
         return create, partial(_read_created, operation)
     if isinstance(operation, ListJobs):
         listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)
@@ -175,6 +178,12 @@ def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer]
         queues = requests.list_queues(operation.request, bucket, size=operation.size, page=operation.number)
         return queues, lambda answer: responses.queue_page(answer.reply.body, name)
     raise TypeError(f"not an operation of the job API: {operation!r}")
+
+
+def _read_job(operation: GetJob, call: Call, answer: _Answer) -> PreviewJob:
+    bucket = operation.bucket.name
+    job, call.response.marker = responses.one_job(answer.reply.body, bucket, operation.job_id)
+    return job
 
 
 def _read_created(operation: CreateJob, answer: _Answer) -> PreviewJob:

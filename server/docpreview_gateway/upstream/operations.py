@@ -163,6 +163,10 @@ class CachingUpstream(Upstream, Protocol):
         """
         ...
 
+    def cached_many(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> list[bytes] | None:
+        """The jobs from this process's cache, serialised, in this order; None on a miss of one of them."""
+        ...
+
     async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> dict[str, PreviewJob]:
         """Those of the jobs that the cache of all replicas has, fresh. Does not wait without such a cache."""
         ...

@@ -233,9 +233,12 @@ class UpstreamTelemetry(Protocol):
         ...
 
     def cache_lookup(
-        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
+        self,
+        tier: Literal["memory", "shared", "lists"],
+        outcome: Literal["hit", "miss", "stale", "error", "skipped"],
+        count: int = 1,
     ) -> None:
-        """Records a look-up in a tier. `error` and `skipped` (circuit breaker open) are of the shared one."""
+        """Records look-ups in a tier. `error` and `skipped` (circuit breaker open) are of the shared one."""
         ...
 
     def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.callbacks.trust import Trust
     from docpreview_gateway.creates.ports import Creates, CreatesTelemetry
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
@@ -84,6 +85,8 @@ class CreateParts(NamedTuple):
     creates: Creates
     usages: PageUsages
     dependencies: Callable[[], dict[str, Dependency]]
+    ended: Callable[[str], Awaitable[None]]
+    """To be told the marker of a job that has ended: its pages are charged at once."""
 
 
 @asynccontextmanager
@@ -97,19 +100,21 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     times: CloudTimes,
     observed: Observability,
     access: Access,
+    known: DeploymentSecrets,
+    callbacks: Trust | None,
     host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running; `worker` is the number of this process, empty if it is the only one.
 
-    `host_problem` is that of `CloudParts`.
+    `known` are the deployment's secrets, `host_problem` is that of `CloudParts`.
 
     Leaving drains their background tasks, ends their rounds, then closes the store. StartError when the store cannot
     be opened.
     """
     async with AsyncExitStack() as stack:
         telemetry = observed.creates
-        base = await _base(settings, upstream, times, telemetry, access.caller_names, stack)
+        base = await _base(settings, known, upstream, times, telemetry, access.caller_names, stack)
         guarded = base.guarded
         outcomes = base.outcomes(times, telemetry)
         journal, replica = await _journal(settings, base.keys, worker, stack)
@@ -126,7 +131,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             drafts = Drafts(base.keys, base.timing, base.old)
             creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
-        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
+        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry, callbacks)
         stack.push_async_callback(leases.end)
         cloud = CloudCheck(base.history, times, base.buckets, host_problem)
         observed.upstream.measure_cloud(lambda: bool(cloud.problem))
@@ -142,7 +147,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud))
+        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud), settlement.ended)
 
 
 def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
@@ -207,13 +212,14 @@ class _Base:
             is_exclusive=lambda bucket: bucket.exclusive,
         )
 
-    def settlement(
+    def settlement(  # noqa: PLR0913, PLR0917 - collaborators
         self,
         upstream: Upstream,
         buckets: BucketRegistry,
         outcomes: Outcomes,
         times: CloudTimes,
         telemetry: CreatesTelemetry,
+        callbacks: Trust | None,
     ) -> Settlement:
         """The loop over records that are due."""
         return Settlement(
@@ -225,6 +231,8 @@ class _Base:
             times=times,
             telemetry=telemetry,
             timing=self.timing,
+            keys=self.keys,
+            callbacks=callbacks,
         )
 
     def rounds(
@@ -264,13 +272,14 @@ class _Base:
 
 async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
     settings: Settings,
+    known: DeploymentSecrets,
     upstream: Upstream,
     times: CloudTimes,
     telemetry: CreatesTelemetry,
     caller_names: Callable[[], Iterable[str]],
     stack: AsyncExitStack,
 ) -> _Base:
-    known, timing = create_secrets(settings), settings.ledger.timing()
+    timing = settings.ledger.timing()
     keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
     opened, old = await create_store(settings, keys, stack), OldIds()
     history = JobHistory(upstream, keys, times)

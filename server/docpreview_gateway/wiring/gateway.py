@@ -51,7 +51,8 @@ from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
-from docpreview_gateway.wiring.creates import create_parts
+from docpreview_gateway.wiring.callbacks import Callbacks
+from docpreview_gateway.wiring.creates import create_parts, create_secrets
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -110,6 +111,7 @@ class Gateway:
         self._listener: Listener | None = None
         self.port = 0
         self.admin_port = 0
+        self.callback_port = 0
 
     async def __aenter__(self) -> Self:
         """Start. StartError when a port is taken; everything started before it is stopped again."""
@@ -135,16 +137,25 @@ class Gateway:
         credentials, times = access.cloud_credentials(), CloudTimes(clock)
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
+        known = create_secrets(self._settings)
+        self.callbacks = callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
-            cloud_parts(self._settings, credentials, times, rates=self._counting, observed=self._observed)
+            cloud_parts(
+                self._settings,
+                credentials,
+                times,
+                rates=self._counting,
+                observed=self._observed,
+                callback_url=callbacks.url,
+            )
         )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(
             buckets, credentials, times, ask=cloud.objects.now, base=self._settings.upstream.object_url_base
         )
-        watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
+        watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
         creates = await stack.enter_async_context(
@@ -157,6 +168,8 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 access=access,
+                known=known,
+                callbacks=callbacks.trust if self._settings.callbacks.listen else None,
                 host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
@@ -175,6 +188,9 @@ class Gateway:
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
+        self.callback_port = await stack.enter_async_context(
+            callbacks.serving(upstream, buckets, watching.told, creates.ended)
+        )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:
@@ -208,7 +224,9 @@ class Gateway:
             base=self._settings.upstream.object_url_base,
         )
 
-    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, *, shared: bool) -> Watching:
+    def _watching(
+        self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
+    ) -> Watching:
         watch = self._settings.watch
         shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
         limits = WatchLimits(
@@ -227,6 +245,7 @@ class Gateway:
             feed=feed,
             tracing=self._observed.tracing,
             shares=shares if shared else None,
+            callbacks=callbacks.trust if self._settings.callbacks.listen else None,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:

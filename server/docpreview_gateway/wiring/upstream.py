@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from docpreview_gateway.limits.ports import RateCounter
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
@@ -50,22 +51,28 @@ class CloudParts(NamedTuple):
 
 
 @asynccontextmanager
-async def cloud_parts(
+async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     settings: Settings,
     credentials: CredentialsSource,
     times: CloudTimes,
     *,
     rates: RateCounter,
     observed: Observability,
+    callback_url: Callable[[Bucket], str] = lambda _bucket: "",
 ) -> AsyncIterator[CloudParts]:
-    """The parts, connected at their first use. Leaving closes the connections."""
+    """The parts, connected at their first use. Leaving closes the connections.
+
+    `callback_url` is what a create of a bucket asks the cloud to call at its end; empty: nothing.
+    """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
-        connect = partial(CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget)
+        connect = partial(
+            CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget, callback_url=callback_url
+        )
         client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         attempts = concurrency_limited(observed.attempts(client), limiters)

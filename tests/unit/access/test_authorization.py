@@ -414,7 +414,9 @@ async def _random_call(office: Office, bucket: str, rnd: random.Random, made: Ca
     match rnd.randrange(6):
         case 0:
             request = pb.BatchGetPreviewJobsRequest(bucket=bucket, job_ids=[job_id, "j1", "j2"])
-            return list((await office.jobs.batch_get(request, made)).jobs)
+            cached = office.jobs.cached_batch(request, made)
+            whole = await office.jobs.batch_get(request, made) if cached is None else None
+            return list((whole or pb.BatchGetPreviewJobsResponse.FromString(cached or b"")).jobs)
         case 1:
             return list((await office.jobs.list_jobs(pb.ListPreviewJobsRequest(bucket=bucket), made)).jobs)
         case 2 if rnd.random() < 0.02:

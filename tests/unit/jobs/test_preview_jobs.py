@@ -138,6 +138,53 @@ class TestKept:
         )
 
 
+class TestKeptBatch:
+    """The reply of jobs that are all cached is their stored bytes, one after the other."""
+
+    @pytest.mark.parametrize("size", [1, 127, 128, 20_000])
+    async def test_it_is_the_reply_of_the_batch(self, office: Office, size: int) -> None:
+        """Of each length that protobuf writes in another number of bytes."""
+        for job_id in ("d1", "d2"):
+            office.upstream.cached[BUCKET.name, job_id] = PreviewJob(job_id=job_id, user_data="x" * size)
+        request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d2", "d1", "d2"])
+        found = office.jobs.cached_batch(request, made := Call("r1", 30.0))
+        assert found is not None
+        reply = pb.BatchGetPreviewJobsResponse.FromString(found)
+        assert [job.job_id for job in reply.jobs] == ["d2", "d1", "d2"]
+        assert all(job.user_data == "x" * size for job in reply.jobs)
+        assert not reply.missing_job_ids
+        assert reply.SerializeToString() == found
+        assert (made.response.bucket, made.response.job_ids) == (BUCKET.name, ("d2", "d1", "d2"))
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d9"]),
+            pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name),
+            pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1"] * 101),
+            pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1"], page_url_ttl=TTL),
+            pb.BatchGetPreviewJobsRequest(bucket="elsewhere-1", job_ids=["d1"]),
+        ],
+        ids=["one is not cached", "no ids", "too many", "page urls", "another bucket"],
+    )
+    async def test_everything_else_is_left_to_the_batch(
+        self, office: Office, request_: pb.BatchGetPreviewJobsRequest
+    ) -> None:
+        """It validates, reads and signs."""
+        office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+        assert office.jobs.cached_batch(request_, Call("r1", 30.0)) is None
+
+    async def test_a_batch_with_a_job_that_the_caller_may_not_see_is_left_to_the_batch(self, office: Office) -> None:
+        """It answers as if there were none."""
+        for job_id, key in (("d1", "in/a.pdf"), ("d2", "secret/a.pdf")):
+            job = office.upstream.cached[BUCKET.name, job_id] = PreviewJob(job_id=job_id)
+            job.input.object = key
+        restricted = call()._replace(caller=caller_of("shop", {BUCKET.name: ("in/",)}))
+        for job_ids, answered in ((["d1"], True), (["d1", "d2"], False)):
+            request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=job_ids)
+            assert (office.jobs.cached_batch(request, restricted) is not None) == answered
+
+
 class TestBatchGet:
     async def test_a_batch_keeps_order_and_duplicates_and_lists_missing_ids(self, office: Office) -> None:
         """Jobs are in the order of the ids, with duplicates; ids that do not exist are listed apart."""

@@ -99,6 +99,25 @@ class Cached:
             call.response.cache = "hit"
         return job
 
+    def cached_many(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> list[bytes] | None:
+        """The fresh jobs from memory, serialised, in this order; None when one of them is missing there.
+
+        Hits are counted here if all are there, else nothing is: the reads that follow count theirs.
+        """
+        if call.no_cache:
+            return None
+        now, found = self._clock.now(), list[bytes]()
+        for job_id in job_ids:
+            key = cache_entries.job_key(bucket, job_id)
+            envelope = self._memory.get(key)
+            job = None if envelope is None else cache_entries.fresh_job(key, envelope, now)
+            if job is None:
+                return None
+            found.append(job)
+        self._telemetry.cache_lookup("memory", "hit", len(found))
+        call.response.cache = "hit"
+        return found
+
     async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> dict[str, PreviewJob]:
         """Those of the jobs that the shared cache has, fresh; none without one.
 

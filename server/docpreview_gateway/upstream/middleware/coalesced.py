@@ -130,5 +130,6 @@ def _copy_outcome(flight: _Flight, call: Call, *, joined: bool) -> None:
     info = flight.call.response
     call.response.upstream_request_id = info.upstream_request_id
     call.response.cache = "coalesced" if joined else info.cache
+    call.response.marker = info.marker
     if call.shared_read is not None:
         call.shared_read.waited = flight.read.waited

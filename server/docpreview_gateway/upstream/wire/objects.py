@@ -55,7 +55,7 @@ def piece(reply: HttpReply) -> ObjectPiece:
 
 def multipart_id(reply: HttpReply) -> str:
     """The id of the multipart upload that a reply says was begun."""
-    found = xml_codec.texts(xml_codec.read(reply.body, "InitiateMultipartUploadResult")).get("UploadId", "")
+    found = xml_codec.text(xml_codec.read(reply.body, "InitiateMultipartUploadResult"), "UploadId")
     if not _MULTIPART_ID.fullmatch(found):
         raise bad_response("reply without an UploadId")
     return found
@@ -67,8 +67,8 @@ def check_completed(reply: HttpReply) -> None:
     The status 200 comes before the work is done, and white space while it is: then the body has the outcome.
     """
     body = reply.body.lstrip()
-    root = xml_codec.read(body)
-    if root.tag == "Error":
+    name, _ = xml_codec.read_any(body)
+    if name == "Error":
         raise refusals.read(replace(reply, body=body))
-    if root.tag != "CompleteMultipartUploadResult":
+    if name != "CompleteMultipartUploadResult":
         raise bad_response("reply is not a <CompleteMultipartUploadResult>")

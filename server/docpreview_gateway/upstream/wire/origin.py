@@ -14,8 +14,6 @@ from docpreview_gateway.upstream.wire import xml as xml_codec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lxml.etree import _Element as Element
-
     from docpreview_gateway.upstream.wire.http import HttpReply
 
 _OF_CI = frozenset(
@@ -51,15 +49,10 @@ def _names_another(headers: Mapping[str, str]) -> bool:
 
 def _is_in_form_of_ci(body: bytes) -> bool:
     try:
-        root = xml_codec.read(body)
-        names = {child.tag for child in root}
-        if root.tag == "Response":
-            return not names.isdisjoint(_OF_CI)
-        return root.tag == "Error" and names.isdisjoint(_OF_STORES) and _has_code_and_request_id(root)
+        name, root = xml_codec.read_any(body)
+        if name == "Response":
+            return not _OF_CI.isdisjoint(root)
+        is_of_ci = name == "Error" and _OF_STORES.isdisjoint(root)
+        return is_of_ci and bool(xml_codec.text(root, "Code") and xml_codec.text(root, "RequestId"))
     except UpstreamError:
         return False
-
-
-def _has_code_and_request_id(root: Element) -> bool:
-    fields = xml_codec.texts(root)
-    return bool(fields.get("Code") and fields.get("RequestId"))

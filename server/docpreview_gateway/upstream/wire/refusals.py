@@ -222,8 +222,8 @@ def _details(reply: HttpReply) -> tuple[str, str, str]:
 
 def _xml_details(body: bytes) -> dict[str, str] | None:
     try:
-        fields = xml_codec.texts(xml_codec.read(body, "Error"))
-        return {name: fields.get(name, "") for name in _DETAILS}
+        root = xml_codec.read(body, "Error")
+        return {name: xml_codec.text(root, name) for name in _DETAILS}
     except UpstreamError:
         return None
 

@@ -51,8 +51,11 @@ QUEUE_STATES = {PreviewQueue.STATE_ACTIVE: "Active", PreviewQueue.STATE_PAUSED: 
 ORDERS = {ListPreviewJobsRequest.ORDER_OLDEST_FIRST: "Asc"}
 
 
-def create(request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket) -> HttpRequest:
-    """`POST /doc_jobs`. `bucket` and `output` are the configured buckets that the request names."""
+def create(request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, callback_url: str = "") -> HttpRequest:
+    """`POST /doc_jobs`. `bucket` and `output` are the configured buckets that the request names.
+
+    `callback_url` is told the end of the job, as JSON; empty: what the queue says stands (the vendor's SDKs).
+    """
     location = (("Region", output.region), ("Bucket", output.name), ("Object", request.output.object))
     operation: list[tuple[str, xml_codec.Tree | str]] = [
         ("Output", location),
@@ -68,6 +71,8 @@ def create(request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket) -> 
     queue_id = request.queue_id or bucket.default_queue_id
     if queue_id:
         tree.append(("QueueId", queue_id))
+    if callback_url:
+        tree += [("CallBack", callback_url), ("CallBackFormat", "JSON"), ("CallBackType", "Url")]
     body = xml_codec.write("Request", tree)
     checksum = base64.b64encode(md5(body, usedforsecurity=False).digest()).decode()
     headers = {**_XML, "content-length": str(len(body)), "content-md5": checksum}
@@ -97,7 +102,7 @@ def _doc_process(options: PreviewOptions) -> Iterator[tuple[str, str | xml_codec
 
 
 def _watermark(watermark: Watermark) -> Iterator[tuple[str, str]]:
-    """An image: the only kind that a source shows (the vendor's Go and Java SDKs). Its bucket is a configured one."""
+    """An image: the only kind that a source shows (the vendor's SDKs). Its bucket is a configured one."""
     image = watermark.image
     place = Bucket(image.bucket, image.region, credentials="")
     yield "Type", "1"

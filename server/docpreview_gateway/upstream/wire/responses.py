@@ -8,19 +8,15 @@ documents 460/46942 to 460/46946.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import unquote, urlsplit
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import (
     JobFailure,
     ObjectLocation,
-    Page,
     PreviewJob,
     PreviewOptions,
-    PreviewResult,
     Watermark,
 )
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
@@ -31,12 +27,10 @@ from docpreview_gateway.upstream.wire import failures, requests
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.redaction import redacted
 from docpreview_gateway.upstream.wire.user_data import split_user_data
-from docpreview_gateway.upstream.wire.xml import children, texts
+from docpreview_gateway.upstream.wire.xml import is_blank, part, parts, text, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lxml.etree import _Element as Element
+    from docpreview_gateway.upstream.wire.xml import Node
 
 _INT32_MAX = 2**31 - 1
 _INT32_DIGITS = len(str(_INT32_MAX))
@@ -59,28 +53,31 @@ def created_job(body: bytes, bucket: str) -> tuple[PreviewJob, str]:
     return job(made[0], bucket), split_user_data(_user_data(made[0]))[1]
 
 
-def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
-    """The requested job. JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it."""
+def one_job(body: bytes, bucket: str, job_id: str) -> tuple[PreviewJob, str]:
+    """The requested job, and its marker or "".
+
+    JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it.
+    """
     root = xml_codec.read(body, "Response")
     found = _details(root)
     if not found:
         unknown = _ids(root, "NonExistJobIds")
         if unknown and job_id not in unknown:
             raise bad_response("reply is about another job")
-        if root.find("NonExistJobIds") is None and root.find("JobsDetail") is None:
+        if "NonExistJobIds" not in root and "JobsDetail" not in root:
             raise bad_response("reply says nothing about a job")
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
     answer = job(found[0], bucket)
     if len(found) > 1 or answer.job_id != job_id:
         raise bad_response("reply is about another job")
-    return answer
+    return answer, split_user_data(_user_data(found[0]))[1]
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
     """A page of a list. Only one without a cursor is the last: a page may be empty, and may repeat its own cursor."""
     root = xml_codec.read(body, "Response")
     details = _details(root)
-    cursor = texts(root).get("NextToken", "")
+    cursor = text(root, "NextToken")
     return JobPage(
         tuple(job(found, bucket, with_pages=with_pages) for found in details),
         cursor,
@@ -93,127 +90,136 @@ def queue_page(body: bytes, bucket: str) -> QueuePage:
     """A page of queues."""
     root = xml_codec.read(body, "Response")
     queues = tuple(_queue(found, bucket) for found in _items(root, "QueueList", "QueueId"))
-    total = _integer(texts(root).get("TotalCount", ""))
+    total = _integer(text(root, "TotalCount"))
     return QueuePage(queues, total or len(queues), _ids(root, "NonExistPIDs"))
 
 
-def _details(root: Element) -> list[Element]:
+def _details(root: Node) -> list[Node]:
     return _items(root, "JobsDetail", "JobId")
 
 
-def _items(root: Element, name: str, id_name: str) -> list[Element]:
+def _items(root: Node, name: str, id_name: str) -> list[Node]:
     """The jobs or queues of a reply. The cloud does send one empty element when there is none.
 
     UPSTREAM_BAD_RESPONSE for another element without an id, and for a reply with something else where jobs or queues
     belong: a reply that is not understood must not be taken for an empty one.
     """
-    found = root.findall(name)
-    if len(found) == 1 and not any(str(text).strip() for text in found[0].itertext()):
+    found = parts(root, name)
+    if len(found) == 1 and is_blank(found[0]):
         found = []
-    if any(not (element.findtext(id_name) or "").strip() for element in found):
+    if any(not text(each, id_name) for each in found):
         raise bad_response(f"reply with a {name} without {id_name}")
-    if not found and any(len(other) and other.tag not in _NESTED for other in root):
+    if not found and any(_is_nested(other) for key, other in root.items() if key not in _NESTED):
         raise bad_response(f"reply without {name}, but with other elements in its place")
     return found
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
 _NESTED = frozenset({"NonExistJobIds", "NonExistPIDs", "JobsDetail", "QueueList"})
 
 
-def _ids(root: Element, name: str) -> tuple[str, ...]:
+def _ids(root: Node, name: str) -> tuple[str, ...]:
     """The ids at `name`: as elements, as one text with commas, or as several of either."""
-    words = (word for found in root.iterfind(name) for text in found.itertext() for word in str(text).split(","))
-    return tuple(stripped for word in words if (stripped := word.strip()))
+    found = (word for each in parts(root, name) for texts in words(each) for word in texts.split(","))
+    return tuple(stripped for word in found if (stripped := word.strip()))
 
 
-def _user_data(details: Element) -> str:
+def _user_data(details: Node) -> str:
     """The user data, unlike other texts with its white space: it is the caller's."""
-    operation = children(details).get("Operation")
-    found = None if operation is None else children(operation).get("UserData")
-    return (found.text or "") if found is not None else ""
+    operation = part(details, "Operation")
+    return "" if operation is None else _user_data_of(operation)
 
 
-def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob:
+def _user_data_of(operation: Node) -> str:
+    found = part(operation, "UserData")
+    return "" if found is None else found.get("", "")
+
+
+def job(details: Node, bucket: str, *, with_pages: bool = True) -> PreviewJob:
     """A `JobsDetail` element of `bucket`.
 
     `Code` is "Success" even while a job waits, so it never decides anything; the password that the cloud echoes is left
     where it is.
     """
-    fields, parts = texts(details), children(details)
-    raw_state = fields.get("State", "")
+    raw_state = text(details, "State")
     state = _STATES.get(raw_state.lower(), PreviewJob.STATE_UNSPECIFIED)
-    message = PreviewJob(
-        bucket=bucket,
-        job_id=fields.get("JobId", ""),
-        queue_id=fields.get("QueueId", ""),
-        state=state,
-        raw_state=raw_state,
-        create_time=_moment(fields.get("CreationTime", "")),
-        start_time=_moment(fields.get("StartTime", "")),
-        end_time=_moment(fields.get("EndTime", "")),
-    )
-    if (operation := parts.get("Operation")) is not None:
-        _fill_operation(message, operation, with_pages=with_pages)
-    if (source := parts.get("Input")) is not None:
-        message.input.CopyFrom(_location(source, "BucketId"))
+    fields: dict[str, Any] = {
+        "bucket": bucket,
+        "job_id": text(details, "JobId"),
+        "queue_id": text(details, "QueueId"),
+        "state": state,
+        "raw_state": raw_state,
+        "create_time": _moment(text(details, "CreationTime")),
+        "start_time": _moment(text(details, "StartTime")),
+        "end_time": _moment(text(details, "EndTime")),
+    }
+    operation, source = part(details, "Operation"), part(details, "Input")
+    if operation is not None:
+        _add_operation(fields, operation, is_made=state == PreviewJob.STATE_SUCCESS, with_pages=with_pages)
+    if source is not None:
+        fields["input"] = _location(source, "BucketId")
     if state == PreviewJob.STATE_FAILED:
-        message.failure.CopyFrom(_failure(fields, details))
-    return message
+        fields["failure"] = _failure(details, operation)
+    return PreviewJob(**fields)
 
 
-def _failure(fields: Mapping[str, str], details: Element) -> JobFailure:
-    operation = children(details).get("Operation")
-    options = None if operation is None else children(operation).get("DocProcess")
-    has_password = options is not None and bool(texts(options).get("DocPassword"))
-    code = fields.get("Code", "")
+def _failure(details: Node, operation: Node | None) -> JobFailure:
+    options = None if operation is None else part(operation, "DocProcess")
+    has_password = options is not None and bool(text(options, "DocPassword"))
+    code = text(details, "Code")
     reason = failures.reason_of(code, has_password=has_password)
-    return JobFailure(code=code, message=redacted(fields.get("Message", "")), reason=reason)
+    return JobFailure(code=code, message=redacted(text(details, "Message")), reason=reason)
 
 
-def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool) -> None:
-    parts = children(operation)
-    if (options := parts.get("DocProcess")) is not None:
-        message.options.CopyFrom(_options(texts(options)))
-        if (watermark := children(options).get("DocWatermark")) is not None and texts(watermark):
-            message.options.watermark.CopyFrom(_watermark(texts(watermark)))
-    if (output := parts.get("Output")) is not None:
-        message.output.CopyFrom(_location(output, "Bucket"))
-    result = parts.get("DocProcessResult")
-    if result is not None and message.state == PreviewJob.STATE_SUCCESS:
-        asked = "" if options is None else texts(options).get("TgtType", "")
-        message.result.CopyFrom(_result(result, asked, with_pages=with_pages))
-    if (level := parts.get("JobLevel")) is not None:
-        message.job_level = _integer((level.text or "").strip())
-    if (user_data := parts.get("UserData")) is not None:
-        message.user_data = split_user_data(user_data.text or "")[0]
+def _add_operation(fields: dict[str, Any], operation: Node, *, is_made: bool, with_pages: bool) -> None:
+    options, output = part(operation, "DocProcess"), part(operation, "Output")
+    if options is not None:
+        fields["options"] = _options(options)
+    if output is not None:
+        fields["output"] = _location(output, "Bucket")
+    result = part(operation, "DocProcessResult")
+    if result is not None and is_made:
+        asked = "" if options is None else text(options, "TgtType")
+        fields["result"] = _result(result, asked, with_pages=with_pages)
+    if "JobLevel" in operation:
+        fields["job_level"] = _integer(text(operation, "JobLevel"))
+    if "UserData" in operation:
+        fields["user_data"] = split_user_data(_user_data_of(operation))[0]
 
 
-def _options(fields: Mapping[str, str]) -> PreviewOptions:
+def _options(fields: Node) -> dict[str, Any]:
     """The options that the cloud returns. Empty and 0 mean that an option was not set."""
-    sheet, single = _integer(fields.get("SheetId", ""), default=None), fields.get("PicPagination", "")
-    return PreviewOptions(
-        source_format=fields.get("SrcType", ""),
-        target_format=_TARGET_FORMATS.get(fields.get("TgtType", "").lower(), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
-        start_page=_integer(fields.get("StartPage", "")) or None,
-        end_page=_integer(fields.get("EndPage", "")) or None,
-        page_ranges=fields.get("PageRanges", ""),
-        sheet_id=sheet,
-        paper_orientation=_orientation(fields.get("PaperDirection", "")),
-        paper_size=_PAPER_SIZES.get(fields.get("PaperSize", ""), PreviewOptions.PAPER_SIZE_UNSPECIFIED),
-        comments=_COMMENTS.get(fields.get("Comments", ""), PreviewOptions.COMMENTS_UNSPECIFIED),
-        image_params=fields.get("ImageParams", ""),
-        quality=_integer(fields.get("Quality", "")) or None,
-        zoom_percent=_integer(fields.get("Zoom", "")) or None,
-        image_dpi=_integer(fields.get("ImageDpi", "")) or None,
-        single_image=single == "1" if single else None,
-    )
+    single = text(fields, "PicPagination")
+    found: dict[str, Any] = {
+        "source_format": text(fields, "SrcType"),
+        "target_format": _TARGET_FORMATS.get(text(fields, "TgtType").lower()),
+        "start_page": _integer(text(fields, "StartPage")) or None,
+        "end_page": _integer(text(fields, "EndPage")) or None,
+        "page_ranges": text(fields, "PageRanges"),
+        "sheet_id": _integer(text(fields, "SheetId"), default=None),
+        "paper_orientation": _orientation(text(fields, "PaperDirection")),
+        "paper_size": _PAPER_SIZES.get(text(fields, "PaperSize")),
+        "comments": _COMMENTS.get(text(fields, "Comments")),
+        "image_params": text(fields, "ImageParams"),
+        "quality": _integer(text(fields, "Quality")) or None,
+        "zoom_percent": _integer(text(fields, "Zoom")) or None,
+        "image_dpi": _integer(text(fields, "ImageDpi")) or None,
+        "single_image": single == "1" if single else None,
+    }
+    watermark = part(fields, "DocWatermark")
+    if watermark is not None and not is_blank(watermark):
+        found["watermark"] = _watermark(watermark)
+    return found
 
 
-def _watermark(fields: Mapping[str, str]) -> Watermark:
+def _watermark(fields: Node) -> Watermark:
     """A watermark. Of its image's address the object is told and nothing else: the rest may be a signature."""
-    watermark = Watermark(image=_object_at(fields.get("Image", "")), tiled=fields.get("Batch") == "1")
+    watermark = Watermark(image=_object_at(text(fields, "Image")), tiled=text(fields, "Batch") == "1")
     for name, field in requests.WATERMARK_NUMBERS.items():
-        if (number := _integer(fields.get(name, ""), default=None)) is not None:
+        if (number := _integer(text(fields, name), default=None)) is not None:
             setattr(watermark, field, number)
     return watermark
 
@@ -240,53 +246,50 @@ def _orientation(word: str) -> PreviewOptions.PaperOrientation.ValueType:
     return PreviewOptions.PAPER_ORIENTATION_LANDSCAPE if direction else PreviewOptions.PAPER_ORIENTATION_PORTRAIT
 
 
-def _result(made: Element, asked: str, *, with_pages: bool) -> PreviewResult:
+def _result(made: Node, asked: str, *, with_pages: bool) -> dict[str, Any]:
     """What a job made; `asked` is the format that it was asked for."""
-    fields = texts(made)
-    content_type = _CONTENT_TYPES.get((fields.get("TgtType") or asked or "jpg").lower(), "")
-    return PreviewResult(
-        total_page_count=_integer(fields.get("TotalPageCount", "")),
-        succeeded_page_count=_integer(fields.get("SuccPageCount", "")),
-        failed_page_count=_integer(fields.get("FailPageCount", "")),
-        total_sheet_count=_integer(fields.get("TotalSheetCount", "")),
-        target_format=_TARGET_FORMATS.get(fields.get("TgtType", "").lower(), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
-        task_id=fields.get("TaskId", ""),
-        pages=(_page(texts(found), content_type) for found in made.iterfind("PageInfo")) if with_pages else (),
-    )
+    target = text(made, "TgtType")
+    content_type = _CONTENT_TYPES.get((target or asked or "jpg").lower(), "")
+    return {
+        "total_page_count": _integer(text(made, "TotalPageCount")),
+        "succeeded_page_count": _integer(text(made, "SuccPageCount")),
+        "failed_page_count": _integer(text(made, "FailPageCount")),
+        "total_sheet_count": _integer(text(made, "TotalSheetCount")),
+        "target_format": _TARGET_FORMATS.get(target.lower()),
+        "task_id": text(made, "TaskId"),
+        "pages": [_page(found, content_type) for found in parts(made, "PageInfo")] if with_pages else (),
+    }
 
 
-def _page(fields: Mapping[str, str], content_type: str) -> Page:
+def _page(fields: Node, content_type: str) -> dict[str, Any]:
     """A page. Its object key begins with a slash when the template did; keys of objects do not."""
-    return Page(
-        page_number=_integer(fields.get("PageNo", "")),
-        object=fields.get("TgtUri", "").removeprefix("/"),
-        picture_index=_integer(fields.get("PicIndex", "")),
-        picture_number=_integer(fields.get("PicNum", "")),
-        sheet_picture_count=_integer(fields.get("X-SheetPics", "")),
-        content_type=content_type,
-    )
+    return {
+        "page_number": _integer(text(fields, "PageNo")),
+        "object": text(fields, "TgtUri").removeprefix("/"),
+        "picture_index": _integer(text(fields, "PicIndex")),
+        "picture_number": _integer(text(fields, "PicNum")),
+        "sheet_picture_count": _integer(text(fields, "X-SheetPics")),
+        "content_type": content_type,
+    }
 
 
-def _queue(element: Element, bucket: str) -> PreviewQueue:
-    fields = texts(element)
-    return PreviewQueue(
-        bucket=bucket,
-        queue_id=fields.get("QueueId", ""),
-        name=fields.get("Name", ""),
-        state=_QUEUE_STATES.get(fields.get("State", "").lower(), PreviewQueue.STATE_UNSPECIFIED),
-        max_size=_integer(fields.get("MaxSize", "")),
-        max_concurrent=_integer(fields.get("MaxConcurrent", "")),
-        create_time=_moment(fields.get("CreateTime", "")),
-        update_time=_moment(fields.get("UpdateTime", "")),
-        category=fields.get("Category", ""),
-    )
+def _queue(fields: Node, bucket: str) -> PreviewQueue:
+    found: dict[str, Any] = {
+        "bucket": bucket,
+        "queue_id": text(fields, "QueueId"),
+        "name": text(fields, "Name"),
+        "state": _QUEUE_STATES.get(text(fields, "State").lower(), PreviewQueue.STATE_UNSPECIFIED),
+        "max_size": _integer(text(fields, "MaxSize")),
+        "max_concurrent": _integer(text(fields, "MaxConcurrent")),
+        "create_time": _moment(text(fields, "CreateTime")),
+        "update_time": _moment(text(fields, "UpdateTime")),
+        "category": text(fields, "Category"),
+    }
+    return PreviewQueue(**found)
 
 
-def _location(element: Element, bucket_name: str) -> ObjectLocation:
-    fields = texts(element)
-    return ObjectLocation(
-        bucket=fields.get(bucket_name, ""), region=fields.get("Region", ""), object=fields.get("Object", "")
-    )
+def _location(fields: Node, bucket_name: str) -> dict[str, str]:
+    return {"bucket": text(fields, bucket_name), "region": text(fields, "Region"), "object": text(fields, "Object")}
 
 
 @overload
@@ -295,6 +298,8 @@ def _integer(word: str) -> int: ...
 def _integer(word: str, *, default: None) -> int | None: ...
 def _integer(word: str, *, default: int | None = 0) -> int | None:
     """The number in `word`; `default` when there is none that fits an int32."""
+    if (small := _SMALL.get(word)) is not None:
+        return small
     digits = word.removeprefix("-")
     if not digits.isascii() or not digits.isdigit() or len(digits) > _INT32_DIGITS:
         return default
@@ -302,17 +307,19 @@ def _integer(word: str, *, default: int | None = 0) -> int | None:
     return number if abs(number) <= _INT32_MAX else default
 
 
-def _moment(word: str) -> Timestamp | None:
+_SMALL = {str(number): number for number in range(-1, 201)}
+"""Most numbers of replies, which need no reading."""
+
+
+def _moment(word: str) -> dict[str, int] | None:
     """A time such as `2022-09-14T17:15:43+0800`, by default in the cloud's zone; None for `-` and any other text."""
     try:
         moment = datetime.fromisoformat(word)
-    except ValueError:
+        seconds = int((moment if moment.tzinfo is not None else moment.replace(tzinfo=_CLOUD_OFFSET)).timestamp())
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=_CLOUD_OFFSET)
-    stamp = Timestamp()
-    try:
-        stamp.FromSeconds(int(moment.timestamp()))
-    except (OverflowError, ValueError):
-        return None
-    return stamp
+    return {"seconds": seconds} if _FIRST_SECOND <= seconds <= _LAST_SECOND else None
+
+
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Bounds of a `google.protobuf.Timestamp`: from the year 1 to the end of 9999."""

@@ -92,7 +92,7 @@ def read_all_ways(body: bytes) -> list[Message]:
     read: list[Message] = []
     readers = (
         lambda: [responses.created_job(body, BUCKET)[0]],
-        lambda: [_about(JOB_ID, responses.one_job(body, BUCKET, JOB_ID))],
+        lambda: [_about(JOB_ID, responses.one_job(body, BUCKET, JOB_ID)[0])],
         lambda: responses.job_page(body, BUCKET, with_pages=True, requested_cursor="75789").jobs,
         lambda: responses.queue_page(body, BUCKET).queues,
     )

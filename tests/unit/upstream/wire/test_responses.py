@@ -19,7 +19,7 @@ def _reply(*details: str, rest: str = "") -> bytes:
 
 
 def _job(inner: str) -> PreviewJob:
-    return responses.one_job(_reply(f"<JobId>d1</JobId>{inner}"), BUCKET, "d1")
+    return responses.one_job(_reply(f"<JobId>d1</JobId>{inner}"), BUCKET, "d1")[0]
 
 
 def _options(inner: str) -> PreviewOptions:
@@ -285,7 +285,7 @@ MARKER = str(Marker("k" * 24, "b" * 12, "c" * 5, "n" * 6, "h" * 6))
 def test_unknown_elements_beside_a_job_do_not_matter() -> None:
     """Only where no job is they may be what was meant."""
     body = b"<Response><JobsDetail><JobId>d1</JobId></JobsDetail><Extra><Id>1</Id></Extra></Response>"
-    assert responses.one_job(body, BUCKET, "d1").job_id == "d1"
+    assert responses.one_job(body, BUCKET, "d1")[0].job_id == "d1"
     with pytest.raises(UpstreamError):
         responses.one_job(b"<Response><Extra><Id>1</Id></Extra></Response>", BUCKET, "d1")
 

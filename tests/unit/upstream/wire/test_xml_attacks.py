@@ -138,17 +138,17 @@ def test_the_parser_connects_to_no_address_of_a_document_type(document_type: str
 )
 def test_unusual_but_legal_xml_is_read(body: bytes, text: str) -> None:
     """The encoding is UTF-8, whatever the declaration says."""
-    assert xml_codec.texts(xml_codec.read(body, "Response")).get("a", "") == text
+    assert xml_codec.text(xml_codec.read(body, "Response"), "a") == text
 
 
 def test_the_largest_legal_reply_is_read() -> None:
     """The caps are 8 MiB and a depth of 32."""
     frame = len(b"<Response><a></a></Response>")
     body = b"<Response><a>" + b"x" * (MAX_REPLY_BYTES - frame) + b"</a></Response>"
-    assert len(xml_codec.texts(xml_codec.read(body))["a"]) == MAX_REPLY_BYTES - frame
+    assert len(xml_codec.text(xml_codec.read(body, "Response"), "a")) == MAX_REPLY_BYTES - frame
     with pytest.raises(UpstreamError, match="larger than"):
-        xml_codec.read(body + b" ")
-    assert xml_codec.read(b"<a>" * 32 + b"</a>" * 32).tag == "a"
+        xml_codec.read(body + b" ", "Response")
+    assert xml_codec.read_any(b"<a>" * 32 + b"</a>" * 32)[0] == "a"
 
 
 @pytest.mark.parametrize(
@@ -164,19 +164,37 @@ def test_the_largest_legal_reply_is_read() -> None:
 )
 def test_the_namespace_of_the_root_is_dropped(body: bytes) -> None:
     """Elements of other namespaces are other elements."""
-    assert xml_codec.texts(xml_codec.read(body, "Response")).get("a") == "yes"
+    assert xml_codec.text(xml_codec.read(body, "Response"), "a") == "yes"
 
 
 def test_an_element_that_is_repeated_cannot_be_read() -> None:
-    """Nobody knows which of the two is meant; the others can be read."""
-    root = xml_codec.read(b"<Response><a>1</a><b>2</b><a>3</a></Response>")
-    for values in (xml_codec.texts(root), xml_codec.children(root)):
-        assert "b" in values
-        assert values.get("c") is None
-        assert list(values) == ["a", "b"]
+    """Nobody knows which of the two is meant; the others can be read, and so can one beside empty ones."""
+    root = xml_codec.read(b"<Response><a>1</a><b>2</b><a>3</a><c/><c>4</c></Response>", "Response")
+    assert [xml_codec.text(root, name) for name in "bcd"] == ["2", "4", ""]
+    assert [len(xml_codec.parts(root, name)) for name in "abcd"] == [2, 1, 2, 0]
+    for read in (xml_codec.text, xml_codec.part):
         with pytest.raises(UpstreamError) as caught:
-            values.get("a")
+            read(root, "a")
         assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    ("inside", "blank"),
+    [
+        ("", True),
+        ("<a/><b> </b><c><d/>\n</c>", True),
+        ("<a/>text", False),
+        ("text<a/>", False),
+        ("<a>text<b/></a>", False),
+        ("<a/><a><b>text</b></a>", False),
+    ],
+)
+def test_an_element_is_blank_when_there_is_no_text_in_it(inside: str, *, blank: bool) -> None:
+    """A job that says something in a place where nothing is expected is no empty one."""
+    root = xml_codec.read(f"<Response><job>{inside}</job></Response>".encode(), "Response")
+    job = xml_codec.part(root, "job")
+    assert job is not None
+    assert xml_codec.is_blank(job) == blank
 
 
 @pytest.mark.parametrize("bad", ["\0", "\x1b", "\ufffe", "\ud800"])

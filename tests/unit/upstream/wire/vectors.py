@@ -30,7 +30,7 @@ class Vector:
             case "created_job":
                 return plain(responses.created_job(self.body, bucket)[0])
             case "one_job":
-                return plain(responses.one_job(self.body, bucket, facts["job_id"]))
+                return plain(responses.one_job(self.body, bucket, facts["job_id"])[0])
             case "job_page":
                 page = responses.job_page(
                     self.body, bucket, with_pages=facts["with_pages"], requested_cursor=facts["asked_cursor"]

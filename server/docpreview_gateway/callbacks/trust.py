@@ -1,0 +1,76 @@
+"""Whether callbacks come: learned for each bucket from which came first when jobs ended, the callback or a poll."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENDS = 20
+"""Ended jobs of a bucket that count: the last ones."""
+
+LEAST = 5
+"""Ended jobs before callbacks are relied upon."""
+
+SHARE = 0.9
+"""Share of them whose callback came first, from which on callbacks are relied upon."""
+
+GRACE_SECONDS = 5.0
+"""A poll may find the end a moment before its callback comes; only then the callback is missing."""
+
+HOUR = 3600.0
+"""How long an end counts: the way of callbacks may have changed since."""
+
+
+class Trust:
+    """Learns, by a clock in seconds that is never set (`elapsed`). `changed` is told what is learned of a bucket."""
+
+    def __init__(self, elapsed: Callable[[], float], changed: Callable[[str, bool], None]) -> None:
+        self._elapsed = elapsed
+        self._changed = changed
+        self._ends: dict[str, deque[tuple[float, bool]]] = {}
+        self._polled: dict[tuple[str, str], float] = {}
+        """Jobs whose end a poll has found, and whose callback may still come."""
+        self._works: dict[str, bool] = {}
+
+    def works(self, bucket: str) -> bool:
+        """Whether callbacks of the bucket's jobs come, as far as the last ends have shown."""
+        self._settle()
+        now = self._elapsed()
+        ends = self._ends.get(bucket, deque())
+        while ends and now - ends[0][0] > HOUR:
+            ends.popleft()
+        came = sum(came for _, came in ends)
+        works = len(ends) >= LEAST and came >= SHARE * len(ends)
+        if works != self._works.get(bucket, False):
+            self._works[bucket] = works
+            self._changed(bucket, works)
+        return works
+
+    def called_back(self, bucket: str, job_id: str) -> None:
+        """A callback has told of a job, and a read has shown that it has ended."""
+        self._polled.pop((bucket, job_id), None)
+        self._note(bucket, self._elapsed(), came=True)
+
+    def came_late(self, bucket: str, job_id: str) -> None:
+        """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
+        if self._polled.pop((bucket, job_id), None) is not None:
+            self._note(bucket, self._elapsed(), came=True)
+
+    def polled(self, bucket: str, job_id: str) -> None:
+        """A poll has found that a job has ended, of which no callback had told here."""
+        self._polled[bucket, job_id] = self._elapsed()
+
+    def _settle(self) -> None:
+        """Count the ends whose callback has not come."""
+        now = self._elapsed()
+        for key, at in [*self._polled.items()]:
+            if now - at < GRACE_SECONDS:
+                break
+            del self._polled[key]
+            self._note(key[0], at, came=False)
+
+    def _note(self, bucket: str, at: float, *, came: bool) -> None:
+        self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, came))

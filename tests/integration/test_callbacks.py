@@ -1,0 +1,214 @@
+"""Completion callbacks: the cloud tells that a job has ended, and its watchers hear of it without a poll."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client import DocPreviewClient
+from docpreview_emulator import Emulator
+from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
+from docpreview_gateway.callbacks.trust import ENDS, LEAST
+from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
+from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, SharedStateSettings, WatchSettings
+from docpreview_gateway.wiring.gateway import Gateway
+from tests.integration.conftest import BUCKET, REGION, settings, until
+from tests.integration.money import ONE_PAGE
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as found:
+        found.put_object(BUCKET, REGION, "a.pdf", ONE_PAGE)
+        found.hold_jobs()
+        yield found
+
+
+def reads(emulator: Emulator) -> int:
+    """Requests for single jobs that have reached the cloud."""
+    return sum(request.operation == "get" for request in emulator.requests)
+
+
+async def running_job(client: DocPreviewClient) -> str:
+    """The id of a new job, which stays unfinished until jobs are released."""
+    job = await client.create(BUCKET, "a.pdf", output_object="out/${RequestToken}/${Number}.jpg")
+    return str(job.job_id)
+
+
+@asynccontextmanager
+async def called_back(emulator: Emulator, **changes: object) -> AsyncIterator[tuple[Gateway, DocPreviewClient, str]]:
+    """A gateway that takes callbacks and polls once a minute, a client, and the address that creates ask for."""
+    port = free_port()
+    callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{port}/cb", listen=f"127.0.0.1:{port}")
+    watch = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
+    async with (
+        Gateway(settings(emulator, **{"callbacks": callbacks, "watch": watch, **changes})) as gateway,
+        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
+    ):
+        yield gateway, client, f"http://127.0.0.1:{port}"
+
+
+def outcomes(gateway: Gateway) -> dict[str, float]:
+    """What became of callbacks."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for family in gateway.registry.collect()
+        for sample in family.samples
+        if sample.name == "docpreview_callbacks_total"
+    }
+
+
+def address_in(emulator: Emulator) -> str:
+    """The address that the last create asked for."""
+    bodies = [request.body.decode() for request in emulator.requests if request.operation == "create"]
+    return bodies[-1].partition("<CallBack>")[2].partition("</CallBack>")[0]
+
+
+async def test_watchers_hear_of_the_end_at_once_by_a_single_read(emulator: Emulator) -> None:
+    """The callback is a hint: it makes the gateway read the job, signed, and nothing that it says is believed."""
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(20):
+        job_id = await running_job(client)
+        waiting = [asyncio.create_task(client.wait(BUCKET, job_id)) for _ in range(5)]
+        await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 5)
+        before = reads(emulator)
+        emulator.release_jobs()
+        for done in await asyncio.gather(*waiting):
+            assert done.state == PreviewJob.STATE_SUCCESS
+        assert reads(emulator) == before + 1
+        assert outcomes(gateway) == {"read": 1}
+
+
+async def test_a_callback_that_comes_twice_or_again_later_is_read_once(emulator: Emulator) -> None:
+    """What is known to have ended is not read again."""
+    emulator.add_fault("twice", "callback")
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(20):
+        job_id = await running_job(client)
+        emulator.release_jobs()
+        await until(lambda: outcomes(gateway).get("read") == 1 and sum(outcomes(gateway).values()) == 2)
+        assert (await client.get(BUCKET, job_id)).state == PreviewJob.STATE_SUCCESS
+        before = reads(emulator)
+        await asyncio.sleep(AGAIN_SECONDS)
+        async with httpx.AsyncClient(trust_env=False) as vendor:
+            sent = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+            assert (await vendor.post(address_in(emulator), json=sent)).status_code == 200
+        await until(lambda: outcomes(gateway).get("known", 0) >= 1)
+        assert reads(emulator) == before
+
+
+async def test_what_is_forged_is_answered_alike_and_makes_no_read(emulator: Emulator) -> None:
+    """Without a token of ours, of another method, of no form; and not even the token lets one say what is not so."""
+    async with called_back(emulator) as (gateway, client, base), asyncio.timeout(20):
+        job_id = await running_job(client)
+        before, right = reads(emulator), address_in(emulator)
+        lie = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id, "State": "Success"}]}
+        async with httpx.AsyncClient(trust_env=False) as stranger:
+            for method, url, body in (
+                ("POST", f"{base}/cb/{'A' * 22}", lie),
+                ("POST", f"{base}/", lie),
+                ("GET", right, None),
+                ("POST", right, {"no": "job"}),
+            ):
+                answer = await stranger.request(method, url, json=body)
+                assert (answer.status_code, answer.content) == (200, b"")
+            assert reads(emulator) == before
+            await stranger.post(right, json=lie)
+        await until(lambda: reads(emulator) == before + 1)
+        assert (await client.get(BUCKET, job_id)).state != PreviewJob.STATE_SUCCESS
+        assert outcomes(gateway) == {"foreign": 3, "malformed": 1, "read": 1}
+
+
+async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(emulator: Emulator) -> None:
+    """Learned by the ends of jobs: unlearned when polls find them first."""
+    emulator.release_jobs()
+    async with called_back(emulator) as (gateway, client, _), asyncio.timeout(60):
+        for _ in range(LEAST):
+            await client.wait(BUCKET, await running_job(client))
+        assert gateway.callbacks.trust.works(BUCKET)
+        assert gateway.registry.get_sample_value("docpreview_callbacks_working", {"bucket": BUCKET}) == 1
+
+
+async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulator: Emulator) -> None:
+    """While callbacks come, its record would be looked at minutes later."""
+    limits = LimitSettings(anonymous=CallerLimitSettings(budget=BudgetWords(per_day=100, estimate=9)))
+    emulator.release_jobs()
+    async with called_back(emulator, limits=limits) as (gateway, client, _), asyncio.timeout(60):
+        for number in range(LEAST + 1):
+            await client.wait(BUCKET, await running_job(client))
+            while (await client.usage()).day.used_pages <= number:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0.1)
+        assert gateway.callbacks.trust.works(BUCKET)
+
+
+async def test_a_replica_without_watchers_tells_the_one_that_has_them(emulator: Emulator, tmp_path: Path) -> None:
+    """A load balancer gives the callback to any of them: the read of one reaches all."""
+    with running_redis(tmp_path) as server:
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
+        async with (
+            called_back(emulator, shared_state=state) as (_, _, base),
+            called_back(emulator, shared_state=state) as (gateway, client, _),
+            asyncio.timeout(30),
+        ):
+            job_id = await running_job(client)
+            waiting = asyncio.create_task(client.wait(BUCKET, job_id))
+            await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 1)
+            before, own = reads(emulator), address_in(emulator)
+            emulator.add_fault("drop_before", "callback")
+            emulator.release_jobs()
+            await emulator.wait_for_job(job_id)
+            async with httpx.AsyncClient(trust_env=False) as vendor:
+                sent = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+                await vendor.post(f"{base}/cb/{own.rpartition('/')[2]}", json=sent)
+            assert (await waiting).state == PreviewJob.STATE_SUCCESS
+            assert reads(emulator) == before + 1
+
+
+async def test_callbacks_that_are_lost_are_found_by_polls_which_come_often_again(emulator: Emulator) -> None:
+    """And are relied upon again when they come again."""
+    emulator.release_jobs()
+    often = WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2)
+    async with called_back(emulator, watch=often) as (gateway, client, _), asyncio.timeout(60):
+        trust = gateway.callbacks.trust
+        for _ in range(LEAST):
+            await client.wait(BUCKET, await running_job(client))
+        await until(lambda: trust.works(BUCKET))
+        for missed in range(ENDS):
+            trust.polled(BUCKET, f"missed-{missed}")
+        await until(lambda: not trust.works(BUCKET))
+        emulator.add_fault("drop_before", "callback")
+        assert (await client.wait(BUCKET, await running_job(client))).state == PreviewJob.STATE_SUCCESS
+        for _ in range(ENDS):
+            await client.wait(BUCKET, await running_job(client))
+        await until(lambda: trust.works(BUCKET))
+
+
+async def test_a_flood_of_forged_callbacks_changes_nothing_but_a_counter(emulator: Emulator) -> None:
+    """No read, no state, no line in the log with what they say."""
+    async with called_back(emulator) as (gateway, client, base), asyncio.timeout(120):
+        job_id = await running_job(client)
+        before, count = reads(emulator), 2_000
+        lie = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
+        limits = httpx.Limits(max_connections=20)
+        async with httpx.AsyncClient(trust_env=False, limits=limits) as stranger:
+            for start in range(0, count, 20):
+                calls = (stranger.post(f"{base}/cb/{start + n:022d}", json=lie) for n in range(20))
+                assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+        assert reads(emulator) == before
+        assert outcomes(gateway) == {"foreign": count}

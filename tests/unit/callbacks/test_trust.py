@@ -1,0 +1,62 @@
+"""Whether callbacks come is learned from which came first: the callback or a poll."""
+
+from __future__ import annotations
+
+import pytest
+
+from docpreview_gateway.callbacks.trust import ENDS, GRACE_SECONDS, HOUR, LEAST, Trust
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.told: list[tuple[str, bool]] = []
+        self.trust = Trust(lambda: self.now, lambda bucket, works: self.told.append((bucket, works)))
+
+    def come(self, count: int) -> None:
+        for number in range(count):
+            self.trust.called_back("docs", f"c{number}")
+
+    def miss(self, count: int) -> None:
+        for number in range(count):
+            self.trust.polled("docs", f"m{number}")
+        self.now += GRACE_SECONDS
+
+
+def test_callbacks_are_relied_upon_once_several_have_come_and_only_for_their_bucket() -> None:
+    scene = Scene()
+    scene.come(LEAST - 1)
+    assert not scene.trust.works("docs")
+    scene.come(1)
+    assert scene.trust.works("docs")
+    assert not scene.trust.works("others")
+    assert scene.told == [("docs", True)]
+
+
+@pytest.mark.parametrize(("misses", "works"), [(2, True), (3, False)])
+def test_they_are_not_relied_upon_any_more_when_polls_find_ends_first(*, misses: int, works: bool) -> None:
+    """More than a tenth of the last ends."""
+    scene = Scene()
+    scene.come(ENDS)
+    scene.miss(misses)
+    assert scene.trust.works("docs") == works
+
+
+def test_a_callback_that_comes_a_moment_after_a_poll_has_come() -> None:
+    scene = Scene()
+    scene.come(ENDS)
+    for number in range(ENDS):
+        scene.trust.polled("docs", f"late{number}")
+        scene.trust.came_late("docs", f"late{number}")
+    scene.now += GRACE_SECONDS
+    assert scene.trust.works("docs")
+
+
+def test_what_was_learned_an_hour_ago_says_nothing() -> None:
+    """The way of callbacks may have changed since."""
+    scene = Scene()
+    scene.come(ENDS)
+    assert scene.trust.works("docs")
+    scene.now += HOUR + 1
+    assert not scene.trust.works("docs")
+    assert scene.told == [("docs", True), ("docs", False)]
