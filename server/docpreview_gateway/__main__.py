@@ -64,9 +64,9 @@ def serve(config: Config = None, workers: Workers = None, log_format: LogFormat 
     settings = load(config, workers, log_format)
     check_commands.refuse_bad_start(settings)
     if settings.workers == 1:
-        from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
+        from docpreview_gateway.wiring import event_loop, serving  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        if code := run(lambda: event_loop.run(gateway.serve(settings))):
+        if code := run(lambda: event_loop.run(serving.serve(settings))):
             raise typer.Exit(code)
         return
     if config is not None and not config.is_file():
@@ -94,11 +94,12 @@ def worker(  # noqa: PLR0913, PLR0917 - options of a command
     """Serve as one of several workers. Internal: `serve` starts it."""
     import structlog  # noqa: PLC0415
 
-    from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
+    from docpreview_gateway.wiring import event_loop, serving  # noqa: PLC0415
+    from docpreview_gateway.wiring.gateway import Worker  # noqa: PLC0415
 
     settings = load(config, workers, log_format)
     structlog.contextvars.bind_contextvars(worker=number)
-    if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
+    if code := run(lambda: event_loop.run(serving.serve(settings, Worker(listen, admin)))):
         raise typer.Exit(code)
 
 

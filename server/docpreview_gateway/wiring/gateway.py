@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import signal
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +52,6 @@ from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.callbacks import Callbacks
 from docpreview_gateway.wiring.creates import create_parts, create_secrets
 from docpreview_gateway.wiring.edge_drain import drain_edge
-from docpreview_gateway.wiring.event_loop import freeze_startup_objects
-from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.listening import why_not
 from docpreview_gateway.wiring.observability import Observability
@@ -77,9 +73,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
-
-ENDED_UNASKED = 1
-"""Exit code of a process that cannot listen again."""
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -363,55 +356,3 @@ class Gateway:
             # Also when a second signal has cancelled the drain: the server ends with the gateway.
             await listener.stop(None)
             await handlers.drained(1.0)
-
-
-async def serve(settings: Settings, worker: Worker | None = None) -> int:
-    """Run until SIGTERM or SIGINT, or until a worker's input ends. A second signal ends the drain at once.
-
-    Returns the exit code: 0, or ENDED_UNASKED so that whoever started the process starts it again.
-    """
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    ignore_hangups(loop)
-    gateway = Gateway(settings, worker)
-    await gateway.__aenter__()
-    freeze_startup_objects()
-    if worker is None:
-        log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
-    else:
-        _report(stop)
-    lost = asyncio.ensure_future(gateway.lost())
-    lost.add_done_callback(lambda _lost: stop.set())
-    await stop.wait()
-    code = ENDED_UNASKED if lost.done() else 0
-    lost.cancel()
-    log.info("stopping")
-    leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
-    hurried = asyncio.ensure_future(hurry.wait())
-    await asyncio.wait((leaving, hurried), return_when=asyncio.FIRST_COMPLETED)
-    if hurried.done():
-        log.warning("stopping before the calls have ended")
-        leaving.cancel()
-    hurried.cancel()
-    await asyncio.gather(leaving, hurried, return_exceptions=True)
-    log.info("stopped")
-    return code
-
-
-def _report(stop: asyncio.Event) -> None:
-    """Report readiness to the supervisor, and stop when the supervisor is gone."""
-    loop, supervisor = asyncio.get_running_loop(), sys.stdin.fileno()
-
-    def on_end() -> None:
-        loop.remove_reader(supervisor)
-        stop.set()
-
-    loop.add_reader(supervisor, on_end)
-    log.info("worker serves")
-    print("ready", flush=True)  # noqa: T201 - the supervisor reads it
