@@ -8,14 +8,17 @@ import socket
 import ssl
 import subprocess
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
-from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
+from docpreview_gateway.upstream.http_pool import MAX_CONNECTIONS
+from docpreview_gateway.upstream.httpx_transport import HttpxTransport
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
 from tests.fakes.raw_server import Exchange, RawServer
@@ -32,8 +35,24 @@ CREATE = HttpRequest(
 )
 
 
-def transport(url: str | None, *, connect: float = 2.0, read: float = 2.0) -> AiohttpTransport:
-    return AiohttpTransport(base_url=url, connect_seconds=connect, read_seconds=read)
+Candidate: TypeAlias = type[BuiltinTransport] | type[HttpxTransport] | type[AiohttpTransport]
+
+
+@pytest.fixture(params=[BuiltinTransport, HttpxTransport, AiohttpTransport], autouse=True)
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    """The client under test; `transport` makes it."""
+    global _chosen  # noqa: PLW0603 - one test at a time
+    _chosen = request.param
+    return _chosen
+
+
+_chosen: Candidate = BuiltinTransport
+
+
+def transport(
+    url: str | None, *, connect: float = 2.0, read: float = 2.0
+) -> BuiltinTransport | HttpxTransport | AiohttpTransport:
+    return _chosen(base_url=url, connect_seconds=connect, read_seconds=read)
 
 
 async def ok(exchange: Exchange) -> None:
@@ -293,7 +312,7 @@ class TestWithoutReply:
         """The message is the kind of failure."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url)
-        assert str(error) in {"ServerDisconnectedError", "ClientOSError"}
+        assert str(error) in {"ServerDisconnectedError", "ClientOSError", "connection closed", "connection reset"}
 
 
 class TestBodies:
