@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
 import pytest
+import uvloop
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
@@ -36,6 +37,12 @@ CREATE = HttpRequest(
 
 
 Candidate: TypeAlias = type[BuiltinTransport] | type[HttpxTransport] | type[AiohttpTransport]
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The loop of the tests, and the one of the command."""
+    return request.param()  # type: ignore[no-any-return]
 
 
 @pytest.fixture(params=[BuiltinTransport, HttpxTransport, AiohttpTransport], autouse=True)

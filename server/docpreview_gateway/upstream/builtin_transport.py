@@ -48,8 +48,8 @@ class BuiltinTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pooled.close()
-        self._fresh.close()
+        await self._pooled.close()
+        await self._fresh.close()
 
     async def send(self, request: HttpRequest) -> HttpReply:
         """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.

@@ -82,13 +82,15 @@ class Pool:
                 return
         self._free += 1
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections; whoever waits for a reply gets none."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._idle.clear()
         for connection in tuple(self._open):
             connection.abort()
+        while self._open:  # until the loop has told each of them, which it does in its next rounds
+            await asyncio.sleep(0)
 
     async def _slow(self, origin: Origin, turn: asyncio.Future[None] | None) -> Connection:
         """Wait for the turn, if there is one to wait for, and connect, both within the connect timeout."""
