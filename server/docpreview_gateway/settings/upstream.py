@@ -29,10 +29,10 @@ class UpstreamSettings(Section):
     connect_timeout_seconds: Tuning[float] = Field(
         3.0, gt=0, le=60, description="timeout of connecting, the wait for a free connection included"
     )
-    http_client: Tuning[Literal["builtin", "aiohttp", "httpx"]] = Field(
+    http_client: Tuning[Literal["builtin", "httpx"]] = Field(
         "builtin",
-        description="HTTP client of signed requests: `builtin` costs least CPU; `aiohttp` and `httpx` send the same "
-        "through these libraries, `httpx` over the built-in connections",
+        description="HTTP client of signed requests: `builtin`, or `httpx` to send them through that library's "
+        "interface, over the same connections and at a third more CPU time",
     )
     object_url_base: str | None = Field(
         None,

@@ -96,7 +96,9 @@ def _origin(scheme: str, netloc: str) -> Origin:
     return Origin(scheme, parts.hostname or "", parts.port or _PORTS[scheme])
 
 
-def _head(method: str, target: str, headers: Mapping[str, str], length: int, *, host: str, closing: bool) -> bytes:
+def _head(  # noqa: PLR0913 - the parts of a request
+    method: str, target: str, headers: Mapping[str, str], length: int, *, host: str, closing: bool
+) -> bytes:
     """Request line and headers. ValueError for what would be more than that at the server."""
     if not _TARGET.fullmatch(target) or not (method.isascii() and method.isalpha()):
         raise ValueError("the request line is not one of HTTP")

@@ -44,7 +44,6 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_deadline",
-        "_received",
         "_headers",
         "_is_head",
         "_is_raw",
@@ -53,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_poll",
         "_read_seconds",
+        "_received",
         "_size",
         "_status",
         "_timer",
@@ -79,6 +79,8 @@ class Connection(asyncio.Protocol):
         self.usable = False
         """Whether another exchange can begin: open, and nothing left over of the last one."""
         self._is_head = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
         self._renew()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,7 +99,8 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             raise TransportError("closed before use", sent=False)
         self._is_head = is_head
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[RawReply] = self._loop.create_future()
+        self._waiter = waiter
         self.usable = False
         self._deadline = self._loop.time() + self._read_seconds
         if self._timer is None:
@@ -178,6 +181,13 @@ class Connection(asyncio.Protocol):
                 self._fail(TransportError("unasked upgrade", sent=True))
             return
         self._status = status
+        self._frame()
+        if self._is_head:
+            self._complete()
+            self._renew()
+
+    def _frame(self) -> None:
+        """Check the size of the head and of the body that it announces; note a body that only the end ends."""
         self._is_raw = True
         size = 0
         for name, value in self._headers:
@@ -191,9 +201,6 @@ class Connection(asyncio.Protocol):
                 self._is_raw = value.strip().lower() != b"chunked"
         if size > MAX_HEAD_BYTES:
             self._fail(TransportError("headers too large", sent=True))
-        elif self._is_head:
-            self._complete()
-            self._renew()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
@@ -238,8 +245,8 @@ class Connection(asyncio.Protocol):
 
     def _clear(self) -> None:
         self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
+        self._headers = []
+        self._body = []
         self._size = self._received = 0
         self._is_raw = False
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +13,7 @@ from docpreview_gateway.upstream.http_connection import Connection
 from docpreview_gateway.upstream.ports import TransportError
 
 if TYPE_CHECKING:
+    import ssl
     from typing import Any
 
     Address = tuple[int, int, int, str, tuple[Any, ...]]
@@ -43,7 +43,9 @@ class Pool:
     Without `keep` each exchange has a new connection, and none is kept.
     """
 
-    def __init__(self, names: Names, tls: ssl.SSLContext, *, connect_seconds: float, read_seconds: float, keep: bool):
+    def __init__(
+        self, names: Names, tls: ssl.SSLContext, *, connect_seconds: float, read_seconds: float, keep: bool
+    ) -> None:
         self._names = names
         self._tls = tls
         self._connect_seconds = connect_seconds
@@ -89,7 +91,7 @@ class Pool:
         self._idle.clear()
         for connection in tuple(self._open):
             connection.abort()
-        while self._open:  # until the loop has told each of them, which it does in its next rounds
+        while self._open:  # noqa: ASYNC110 - until the loop has told each of them, which it does in its next rounds
             await asyncio.sleep(0)
 
     async def _slow(self, origin: Origin, turn: asyncio.Future[None] | None) -> Connection:

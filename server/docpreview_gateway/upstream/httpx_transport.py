@@ -89,7 +89,7 @@ class _Beneath(httpx.AsyncBaseTransport):
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange, with its body read whole. httpx.ConnectError, httpx.ReadError, or its timeouts; ReplyTooLarge."""
+        """One exchange, its body read whole. httpx.ConnectError, httpx.ReadError, or its timeouts; ReplyTooLarge."""
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in request.headers.raw}
         try:
             reply = await self._client.send_raw(

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
     from docpreview_gateway.upstream.httpx_transport import HttpxTransport
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, Transport
@@ -118,11 +117,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
 def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:
     """The HTTP client of the settings. It connects to `base_url` (None: the request's host)."""
     upstream = settings.upstream
-    make: type[BuiltinTransport] | type[HttpxTransport] | type[AiohttpTransport] = BuiltinTransport
-    # Libraries are imported only when they are chosen.
-    if upstream.http_client == "aiohttp":
-        from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport as make  # noqa: N813, PLC0415
-    elif upstream.http_client == "httpx":
+    make: type[BuiltinTransport | HttpxTransport] = BuiltinTransport
+    if upstream.http_client == "httpx":
+        # Imported only when it is chosen.
         from docpreview_gateway.upstream.httpx_transport import HttpxTransport as make  # noqa: N813, PLC0415
     return make(
         base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
