@@ -32,7 +32,7 @@ class UpstreamSettings(Section):
     http_client: Tuning[Literal["builtin", "httpx"]] = Field(
         "builtin",
         description="HTTP client of signed requests: `builtin`, or `httpx` to send them through that library's "
-        "interface, over the same connections and at a third more CPU time",
+        "interface, over the same connections and at half as much CPU time again",
     )
     object_url_base: str | None = Field(
         None,
