@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -176,6 +177,8 @@ class Names:
 
     async def addresses(self, host: str, port: int) -> list[Address]:
         """The addresses of a host, each time with another one first. OSError, UnicodeError."""
+        if (literal := _literal(host, port)) is not None:
+            return [literal]
         key, now = (host, port), asyncio.get_running_loop().time()
         until, found = self._known.get(key, (0.0, None))
         if found is None or until <= now:
@@ -196,3 +199,14 @@ class Names:
             del self._known[key]
         self._known[host, port] = (loop.time() + DNS_SECONDS, found)
         return found
+
+
+def _literal(host: str, port: int) -> Address | None:
+    """The address that a host is itself, without any look-up; None: it is a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if address.version == 6:  # noqa: PLR2004 - of IP
+        return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))
+    return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))
