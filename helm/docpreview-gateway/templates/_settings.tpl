@@ -17,6 +17,9 @@ cache.list_seconds
 cache.max_bytes
 cache.missing_seconds
 cache.stale_seconds
+callbacks
+callbacks.listen
+callbacks.public_url
 concurrency
 concurrency.highest
 concurrency.initial

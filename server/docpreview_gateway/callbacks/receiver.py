@@ -41,7 +41,7 @@ class Receiver:
     `tell` passes hints on to the other workers of this gateway; None: there are none, or they hear by themselves.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
         self,
         hints: Hints,
         telemetry: HintTelemetry,
