@@ -31,6 +31,7 @@ BODY_SECONDS = 10.0
 OF_PEER, OF_ALL = Rate(200, 2000), Rate(400, 4000)
 """Most callbacks with a token of ours, from one address and in all. Behind an Ingress all have its address."""
 
+MOST_NONCE = 64
 FORGET_AFTER = 1000
 """Callbacks after which addresses are forgotten that have sent none lately."""
 
@@ -39,6 +40,7 @@ class Receiver:
     """Takes callbacks. `bucket_of` gives the bucket of a token, None for one that was not made here.
 
     `tell` passes hints on to the other workers of this gateway; None: there are none, or they hear by themselves.
+    `proof` gives what answers a nonce for a token of `doctor`, None for all others.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -48,9 +50,11 @@ class Receiver:
         bucket_of: Callable[[str], Bucket | None],
         tell: Callable[[str, str], None] | None = None,
         *,
+        proof: Callable[[str], Callable[[str], str] | None] = lambda _token: None,
         of_peer: Rate = OF_PEER,
         of_all: Rate = OF_ALL,
     ) -> None:
+        self._proof = proof
         self._of_peer, self._of_all = of_peer, of_all
         self._tell = tell
         self._hints = hints
@@ -60,8 +64,11 @@ class Receiver:
         self._counted = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """200 without a body."""
-        bucket = self._bucket_of(request.path.rpartition("/")[2]) if request.method == "POST" else None
+        """200 without a body; to `doctor` with a proof."""
+        token = request.path.rpartition("/")[2] if request.method == "POST" else ""
+        bucket = self._bucket_of(token)
+        if bucket is None and (proof := self._proof(token)) is not None:
+            return web.Response(text=proof((await _body(request))[:MOST_NONCE].decode(errors="replace")))
         if bucket is None:
             # Its body is not read.
             self._telemetry.callback("foreign")

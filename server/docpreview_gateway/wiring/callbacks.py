@@ -50,7 +50,7 @@ class Callbacks:
         # With shared state the workers hear of each other's reads as replicas do.
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
         self._siblings = None if admin is None else Siblings(admin.parent, admin.stem)
-        self.trust = Trust(elapsed, self._telemetry.working)
+        self.trust = Trust(elapsed, self._telemetry)
 
     def url(self, bucket: Bucket) -> str:
         """What a create of the bucket asks the cloud to call; empty: nothing."""
@@ -75,15 +75,17 @@ class Callbacks:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
             return None if name is None else buckets.find(name)
 
+        def proof(token: str) -> Callable[[str], str] | None:
+            return self._tokens.proof if self._tokens.is_probe(token, self._clock.now()) else None
+
         def heard(name: str, job_id: str) -> None:
             bucket = buckets.find(name)
             if bucket is not None and watching.follows(name, job_id):
                 hints.take(bucket, job_id)
 
         listen = self._settings.listen if self._worker is None else self._worker.callbacks
-        receiver = Receiver(
-            hints, self._telemetry, bucket_of, tell=None if self._siblings is None else self._siblings.tell
-        )
+        tell = None if self._siblings is None else self._siblings.tell
+        receiver = Receiver(hints, self._telemetry, bucket_of, tell, proof=proof)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(hints.drained)
             if self._siblings is not None:
