@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -85,25 +86,11 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         reads = None
         if shared is not None:
             calls = reads = SharedReads(calls, shared.single_flight, clock=clock, telemetry=telemetry)
-        coalesced = Coalesced(
-            calls,
-            telemetry,
-            # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
-            longest=2 * timeout + 1,
-            # With shared state the answer may come from another replica and need no permit here.
-            shed_if_late=limiters.shed_if_late if shared is None else None,
-        )
-        memory = LruMemoryCache(settings.cache.max_bytes)
-        telemetry.measure_cache(lambda: memory.size)
-        cached = Cached(
-            coalesced,
-            memory,
-            None if shared is None else shared.cache,
-            freshness=settings.cache.freshness(),
-            clock=clock,
-            telemetry=telemetry,
-            check_admission=coalesced.check_admission,
-        )
+        # With shared state the answer may come from another replica and need no permit here.
+        shed_if_late = limiters.shed_if_late if shared is None else None
+        # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
+        coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
+        cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
@@ -116,6 +103,26 @@ def _transport(settings: Settings) -> AiohttpTransport:
         base_url=str(upstream.endpoint) if upstream.endpoint else None,
         connect_seconds=upstream.connect_timeout_seconds,
         read_seconds=upstream.timeout_seconds,
+    )
+
+
+def _cached(
+    settings: Settings,
+    coalesced: Coalesced,
+    shared: SharedCache | None,
+    clock: SystemClock,
+    telemetry: PrometheusUpstream,
+) -> Cached:
+    memory = LruMemoryCache(settings.cache.max_bytes)
+    telemetry.measure_cache(lambda: memory.size)
+    return Cached(
+        coalesced,
+        memory,
+        shared,
+        freshness=settings.cache.freshness(),
+        clock=clock,
+        telemetry=telemetry,
+        check_admission=coalesced.check_admission,
     )
 
 
