@@ -13,20 +13,18 @@ from docpreview_gateway.callbacks.tokens import CallbackTokens
 from docpreview_gateway.callbacks.trust import Trust
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
-from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
 from docpreview_gateway.upstream.cloud_clock import elapsed
 from docpreview_gateway.wiring.listening import why_not
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from prometheus_client import CollectorRegistry
-
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.jobs.watching import Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
     from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.wiring.gateway import Worker
 
@@ -39,13 +37,13 @@ class Callbacks:
         settings: Settings,
         secrets: Sequence[bytes],
         clock: Clock,
-        registry: CollectorRegistry,
+        telemetry: PrometheusCallbacks,
         worker: Worker | None = None,
     ) -> None:
         self._settings = settings.callbacks
         self._tokens = CallbackTokens(secrets, settings.shared_state.namespace or "")
         self._clock = clock
-        self._telemetry = PrometheusCallbacks(registry)
+        self._telemetry = telemetry
         self._worker = worker
         # With shared state the workers hear of each other's reads as replicas do.
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None

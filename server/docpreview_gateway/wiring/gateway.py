@@ -139,7 +139,9 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
-        self.callbacks = callbacks = Callbacks(self._settings, known.secrets, clock, self.registry, self._worker)
+        self.callbacks = callbacks = Callbacks(
+            self._settings, known.secrets, clock, self._observed.callbacks, self._worker
+        )
         self._counting = await stack.enter_async_context(counting(self._settings))
         rates, observed = self._counting, self._observed
         parts = cloud_parts(

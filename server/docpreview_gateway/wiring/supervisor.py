@@ -253,9 +253,8 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         raise StartError(NO_SHARING)
     async with AsyncExitStack() as stack:
         reserved = stack.enter_context(reserved_port("listen", settings.listen))
-        callbacks = _reserved_callbacks(settings, stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
-        supervisor = Supervisor(settings, command, Path(folder), callbacks)
+        supervisor = Supervisor(settings, command, Path(folder), _reserved_callbacks(settings, stack))
         host, port = host_port(settings.admin_listen)
         page = OperatorPage(
             supervisor.registry,
@@ -282,19 +281,17 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
             raise StartError(why_not("admin_listen", settings.admin_listen)) from error
-
         await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         ignore_hangups(loop)
-        grpc_port = reserved.getsockname()[1]
-
         edge = asyncio.create_task(_drain_edge(supervisor, settings))
         stack.callback(edge.cancel)
 
         def started() -> None:
-            log.info("serving", grpc_port=grpc_port, admin_port=admin_port, workers=settings.workers)
+            port = reserved.getsockname()[1]
+            log.info("serving", grpc_port=port, admin_port=admin_port, workers=settings.workers)
 
         code = await supervisor.run(at_port(settings.listen, reserved), started)
     log.info("stopped")
