@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
+from docpreview_gateway.doctor.callback_checks import callback_findings
 from docpreview_gateway.doctor.emulator_check import emulator_findings
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.issuer_checks import issuer_findings
@@ -38,6 +39,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
         *await issuer_findings(settings),
         *await _redis(settings, clock),
         *await store_findings(settings),
+        *await callback_findings(settings, clock),
     ]
     try:
         credentials = cloud_credentials(settings, clock)

@@ -83,10 +83,14 @@ log = structlog.get_logger("docpreview_gateway")
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's share of its supervisor's ports: the shared address, and the path of its own admin socket."""
+    """A worker's share of its supervisor's ports: the shared addresses, and the path of its own admin socket.
+
+    `callbacks` is the one that takes callbacks; empty: none does.
+    """
 
     listen: str
     admin: str
+    callbacks: str = ""
 
 
 class Gateway:
@@ -135,7 +139,9 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
-        self.callbacks = callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
+        self.callbacks = callbacks = Callbacks(
+            self._settings, known.secrets, clock, self._observed.callbacks, self._worker
+        )
         self._counting = await stack.enter_async_context(counting(self._settings))
         rates, observed = self._counting, self._observed
         parts = cloud_parts(
@@ -167,7 +173,7 @@ class Gateway:
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         self.callback_port = await stack.enter_async_context(
-            callbacks.serving(upstream, buckets, watching.told, creates.ended)
+            callbacks.serving(upstream, buckets, watching, creates.ended)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
