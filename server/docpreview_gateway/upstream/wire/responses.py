@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -138,11 +139,10 @@ def _fields(node: Node, table: _Table) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, value in node.items():
-        if value is not None and name in table:
+        if value is not None and (entry := table.get(name)) is not None:
             word = value.strip() if type(value) is str else text(node, name)
             if word:
-                field, read = table[name]
-                found[field] = read(word)
+                found[entry[0]] = entry[1](word)
     return found
 
 
@@ -282,6 +282,10 @@ def _key(word: str) -> str:
 
 def _moment(word: str) -> dict[str, int] | None:
     """A time such as `2022-09-14T17:15:43+0800`, by default in the cloud's zone; None for `-` and any other text."""
+    return _recent_moment(word) if len(word) <= _USUAL_LENGTH else _read_moment(word)
+
+
+def _read_moment(word: str) -> dict[str, int] | None:
     try:
         moment = datetime.fromisoformat(word)
         seconds = int((moment if moment.tzinfo is not None else moment.replace(tzinfo=_CLOUD_OFFSET)).timestamp())
@@ -290,6 +294,9 @@ def _moment(word: str) -> dict[str, int] | None:
     return {"seconds": seconds} if _FIRST_SECOND <= seconds <= _LAST_SECOND else None
 
 
+_recent_moment = lru_cache(maxsize=4096)(_read_moment)
+"""Each poll of a job repeats its times. Nobody changes what this returns."""
+_USUAL_LENGTH = len("2022-09-14T17:15:43.000000+08:00")
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """Bounds of a `google.protobuf.Timestamp`: from the year 1 to the end of 9999."""
 
