@@ -103,6 +103,7 @@ tracing.share
 upstream
 upstream.connect_timeout_seconds
 upstream.endpoint
+upstream.http_client
 upstream.object_url_base
 upstream.timeout_seconds
 watch

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.cloud_objects import CloudObjects
@@ -28,13 +28,15 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
+    from docpreview_gateway.upstream.httpx_transport import HttpxTransport
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache, Transport
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -68,7 +70,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(_transport(settings))
+        transport = await stack.enter_async_context(
+            http_transport(settings, str(settings.upstream.endpoint) if settings.upstream.endpoint else None)
+        )
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         connect = partial(
@@ -97,12 +101,15 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         yield CloudParts(cached, reads, objects, limiters.problem)
 
 
-def _transport(settings: Settings) -> AiohttpTransport:
+def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:
+    """The HTTP client of the settings. It connects to `base_url` (None: the request's host)."""
     upstream = settings.upstream
-    return AiohttpTransport(
-        base_url=str(upstream.endpoint) if upstream.endpoint else None,
-        connect_seconds=upstream.connect_timeout_seconds,
-        read_seconds=upstream.timeout_seconds,
+    make: type[BuiltinTransport | HttpxTransport] = BuiltinTransport
+    if upstream.http_client == "httpx":
+        # Imported only when it is chosen.
+        from docpreview_gateway.upstream.httpx_transport import HttpxTransport as make  # noqa: N813, PLC0415
+    return make(
+        base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
     )
 
 
