@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.readiness import Dependency
-    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
 
@@ -141,6 +141,7 @@ class Gateway:
                 rates=self._counting,
                 observed=self._observed,
                 callback_url=callbacks.url,
+                on_called_back=callbacks.trust.called_back,
             )
         )
         upstream = cloud.jobs
@@ -182,7 +183,7 @@ class Gateway:
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         self.callback_port = await stack.enter_async_context(
-            callbacks.serving(upstream, buckets, watching.told, creates.ended)
+            callbacks.serving(upstream, buckets, watching.told, creates.ended, times=times, came=cloud.called_back)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
@@ -218,7 +219,7 @@ class Gateway:
         )
 
     def _watching(
-        self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
+        self, upstream: Cached, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
     ) -> Watching:
         watch = self._settings.watch
         shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
@@ -239,6 +240,7 @@ class Gateway:
             tracing=self._observed.tracing,
             shares=shares if shared else None,
             callbacks=callbacks.trust if self._settings.callbacks.listen else None,
+            last_seen=upstream.last_seen,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:
