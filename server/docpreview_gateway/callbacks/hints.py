@@ -145,6 +145,7 @@ class Hints:
             if known is not None and known.state in TERMINAL:
                 # It does not change any more, and a callback may come twice.
                 self._telemetry.callback("known")
+                _ = self._told(bucket, known)
                 self._trust.came_late(bucket.name, job_id)
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.jobs.watching import Poller, Watching, stream_limit
+from docpreview_gateway.jobs.poller import Poller
+from docpreview_gateway.jobs.watching import Watching, stream_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator

@@ -16,9 +16,10 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.job_lists import JobLists
 from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.poller import WatchLimits
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
-from docpreview_gateway.jobs.watching import Watching, WatchLimits
+from docpreview_gateway.jobs.watching import Watching
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.limits.fair_shares import FairShares
 from docpreview_gateway.model.callers import ANONYMOUS

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 class CloudParts(NamedTuple):
     """The cloud's job API, the feed of other replicas' reads, and the object store.
 
-    `called_back` tells the other replicas of a bucket and a job of which a callback has come. `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
+    `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
+    `called_back` tells the other replicas of a bucket and a job of which a callback has come.
     """
 
     jobs: Cached
