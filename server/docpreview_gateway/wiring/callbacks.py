@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.wiring.gateway import Worker
 
@@ -57,17 +58,24 @@ class Callbacks:
         return f"{str(self._settings.public_url).rstrip('/')}/{self._tokens.token(bucket.name, self._clock.now())}"
 
     @asynccontextmanager
-    async def serving(
-        self, read: Cached, buckets: BucketRegistry, watching: Watching, ended: Callable[[str], Awaitable[None]]
+    async def serving(  # noqa: PLR0913 - what hints are made from
+        self,
+        read: Cached,
+        buckets: BucketRegistry,
+        watching: Watching,
+        ended: Callable[[str], Awaitable[None]],
+        *,
+        times: CloudTimes,
+        came: Callable[[str, str], None],
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
 
-        `ended` is that of `Hints`.
+        `ended`, `times` and `came` are those of `Hints`.
         """
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, watching.told, self.trust, ended)
+        hints = Hints(read, self._telemetry, watching.told, self.trust, ended, times=times, came=came)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())

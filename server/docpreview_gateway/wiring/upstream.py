@@ -45,12 +45,14 @@ class CloudParts(NamedTuple):
     """The cloud's job API, the feed of other replicas' reads, and the object store.
 
     `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
+    `called_back` tells the other replicas of a bucket and a job of which a callback has come.
     """
 
     jobs: Cached
     feed: JobFeed | None
     objects: CloudObjects
     host_problem: Callable[[str], str]
+    called_back: Callable[[str, str], None]
 
 
 @asynccontextmanager
@@ -62,10 +64,12 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     rates: RateCounter,
     observed: Observability,
     callback_url: Callable[[Bucket], str] = lambda _bucket: "",
+    on_called_back: Callable[[str, str], None] = lambda _bucket, _job_id: None,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections.
 
-    `callback_url` is what a create of a bucket asks the cloud to call at its end; empty: nothing.
+    `callback_url` is what a create of a bucket asks the cloud to call at its end; empty: nothing. `on_called_back` is
+    told the names of a bucket and a job of whose end a callback has told another replica.
     """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
@@ -96,9 +100,14 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
         cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
-            await stack.enter_async_context(shared.listening(cached.forget_lists))
+            await stack.enter_async_context(shared.listening(cached.forget_lists, on_called_back))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
-        yield CloudParts(cached, reads, objects, limiters.problem)
+        came = _to_nobody if shared is None else shared.single_flight.called_back
+        yield CloudParts(cached, reads, objects, limiters.problem, came)
+
+
+def _to_nobody(_bucket: str, _job_id: str) -> None:
+    """A single replica has no other to tell."""
 
 
 def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:
