@@ -41,7 +41,12 @@ CREATE = HttpRequest(
 
 BARE_LF = b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"
 UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
-AIOHTTP_TAKES = {BARE_LF: "aiohttp 3.14 reads it as a reply", UPGRADE: "aiohttp 3.14 gives it back as a reply of 101"}
+OTHER_CODING = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+AIOHTTP_TAKES = {
+    BARE_LF: "aiohttp 3.14 reads it as a reply",
+    OTHER_CODING: "aiohttp 3.14 gives back the body as if it were not coded",
+    UPGRADE: "aiohttp 3.14 gives it back as a reply of 101",
+}
 """Replies that aiohttp should not take and does."""
 
 Candidate: TypeAlias = type[BuiltinTransport | HttpxTransport | AiohttpTransport]
@@ -183,8 +188,8 @@ class TestConnections:
         assert len(server.exchanges) == 50
 
     async def test_cancelled_requests_return_their_connections_to_the_pool(self) -> None:
-        """After thousands of cancelled requests, among answered ones, as many as the pool has are sent at once."""
-        await churn(3000)
+        """After a thousand cancelled requests, among answered ones, as many as the pool has are sent at once."""
+        await churn(1000)
 
     @pytest.mark.long
     async def test_twenty_thousand_cancelled_requests_leave_the_whole_pool(self) -> None:
@@ -459,7 +464,7 @@ class TestFraming:
         [
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nokmore",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            OTHER_CODING,
             b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2 2\r\n\r\nok",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2x\r\nok\r\n0\r\n\r\n",
