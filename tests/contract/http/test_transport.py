@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import gzip
+import os
 import socket
 import ssl
 import subprocess
@@ -618,7 +619,9 @@ class TlsServer:
             writer.write(self.says)
             if self.abort:
                 # The plain connection beneath is closed as by somebody on the way.
-                writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+                await asyncio.sleep(0)  # uvloop writes at the end of its round
+                with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as plain:
+                    plain.shutdown(socket.SHUT_WR)
         writer.close()
 
 
