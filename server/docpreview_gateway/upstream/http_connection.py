@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         if secure is None:
             return True
         try:
-            return secure.read(1) == b""
+            return bool(secure.read(1) == b"")
         except ssl.SSLZeroReturnError:
             return True
         except ssl.SSLError:
