@@ -145,15 +145,7 @@ class Gateway:
         )
         self._counting = await stack.enter_async_context(counting(self._settings))
         rates, observed = self._counting, self._observed
-        parts = cloud_parts(
-            self._settings,
-            credentials,
-            times,
-            rates=rates,
-            observed=observed,
-            callback_url=callbacks.url,
-            on_called_back=callbacks.trust.called_back,
-        )
+        parts = cloud_parts(self._settings, credentials, times, rates=rates, observed=observed, callbacks=callbacks)
         cloud = await stack.enter_async_context(parts)
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])

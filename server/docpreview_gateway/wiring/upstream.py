@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.httpx_transport import HttpxTransport
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache, Transport
+    from docpreview_gateway.wiring.callbacks import Callbacks
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -63,13 +64,12 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     *,
     rates: RateCounter,
     observed: Observability,
-    callback_url: Callable[[Bucket], str] = lambda _bucket: "",
-    on_called_back: Callable[[str, str], None] = lambda _bucket, _job_id: None,
+    callbacks: Callbacks | None = None,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections.
 
-    `callback_url` is what a create of a bucket asks the cloud to call at its end; empty: nothing. `on_called_back` is
-    told the names of a bucket and a job of whose end a callback has told another replica.
+    Creates ask the cloud to call `callbacks`, whose trust learns what callbacks have told other replicas; None: for
+    parts that create and watch nothing.
     """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
@@ -80,7 +80,11 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         connect = partial(
-            CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget, callback_url=callback_url
+            CloudClient,
+            telemetry=telemetry,
+            timeout_seconds=timeout,
+            budget=budget,
+            callback_url=_no_url if callbacks is None else callbacks.url,
         )
         client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
@@ -100,14 +104,19 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
         cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
-            await stack.enter_async_context(shared.listening(cached.forget_lists, on_called_back))
+            learn = _to_nobody if callbacks is None else callbacks.trust.called_back
+            await stack.enter_async_context(shared.listening(cached.forget_lists, learn))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
         came = _to_nobody if shared is None else shared.single_flight.called_back
         yield CloudParts(cached, reads, objects, limiters.problem, came)
 
 
 def _to_nobody(_bucket: str, _job_id: str) -> None:
-    """A single replica has no other to tell."""
+    """Nobody is there to be told of a callback."""
+
+
+def _no_url(_bucket: Bucket) -> str:
+    return ""
 
 
 def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:

@@ -39,7 +39,7 @@ class Scene:
         self.came: list[tuple[str, str]] = []
         self.outcomes: list[str] = []
         self.followed = followed
-        self.trust = Trust(lambda: 0.0, lambda _bucket, _works: None)
+        self.trust = Trust(lambda: 0.0, self)
         self.hints = Hints(
             self,
             self,
@@ -49,6 +49,12 @@ class Scene:
             times=CloudTimes(clock),
             came=lambda *of: self.came.append(of),
         )
+
+    def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - as the port
+        """What is learned is asked of `trust`."""
+
+    def found(self, bucket: str, *, by_callback: bool) -> None:
+        """Likewise."""
 
     async def __call__(self, operation: GetJob, call: Call) -> PreviewJob:
         assert call.no_cache
