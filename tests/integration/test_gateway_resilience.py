@@ -228,7 +228,7 @@ class TestOverload:
             refused = sorted(took for reason, took in ended if reason == "OVERLOADED")
             outcomes = Counter(reason for reason, _ in ended)
             # On a busy machine a few may miss their deadline for lack of CPU time.
-            assert len(accepted) + len(refused) >= 0.95 * len(ended), outcomes
+            assert len(accepted) + len(refused) >= 0.98 * len(ended), outcomes
             assert len(accepted) >= 20, outcomes
             assert refused[len(refused) // 2] < patience / 10
             assert value(world, "shed_total", bucket=BUCKET, reason="deadline") == len(refused)
