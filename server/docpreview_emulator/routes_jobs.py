@@ -122,7 +122,7 @@ class JobRoutes:
         return Answer(body=queues_response(exchange.request_id, page, missing, max_concurrent))
 
     def _update_queue(self, exchange: Exchange, bucket: Bucket, body: bytes) -> Answer:
-        check_body(exchange, body)
+        check_body(exchange, body, default_type="application/xml")
         queue = self._queue(bucket, exchange.path.removeprefix(_QUEUE_PREFIX))
         update = read_queue(body, queue.queue_id)
         self._backend.queues.update(queue.queue_id, update.name, update.notify)
@@ -175,15 +175,15 @@ async def read_body(request: web.Request) -> bytes:
         raise CloudError(400, "EntityTooLarge", f"The body has more than {MAX_BODY} bytes.") from None
 
 
-def check_body(exchange: Exchange, body: bytes) -> None:
-    """The headers of a request must describe its body.
+def check_body(exchange: Exchange, body: bytes, *, default_type: str = "") -> None:
+    """The headers of a request must describe its body. The vendor's SDK for Python updates queues without a type.
 
     Raises:
         CloudError: 400 InvalidContentType or InvalidContent, 411 MissingContentLength.
     """
     if exchange.header("content-length") is None:
         raise CloudError(411, "MissingContentLength", "Content-Length is missing.")
-    if (exchange.header("content-type") or "").partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
+    if (exchange.header("content-type") or default_type).partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
         raise CloudError(400, "InvalidContentType", "Content-Type must be application/xml.")
     digest = exchange.header("content-md5")
     if digest is not None and digest != b64encode(md5(body, usedforsecurity=False).digest()).decode():

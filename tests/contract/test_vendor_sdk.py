@@ -78,7 +78,7 @@ def test_queues_are_found_and_their_jobs_listed(sdk: Any) -> None:
 
 def test_a_queue_is_told_whom_to_call_back(sdk: Any) -> None:
     (queue,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
-    notify = {"Url": "http://127.0.0.1:9/x", "State": "On", "Type": "Url", "Event": "TaskFinish", "ResultFormat": "JSON"}
+    notify = {"Url": "http://x.example.com", "State": "On", "Type": "Url", "Event": "TaskFinish"}
     update = {"Name": queue["Name"], "QueueID": queue["QueueId"], "State": "Active", "NotifyConfig": notify}
     answer = sdk.ci_update_doc_queue(Bucket=BUCKET, QueueId=queue["QueueId"], Request=update)
     assert answer["Queue"]["NotifyConfig"]["Url"] == notify["Url"]
