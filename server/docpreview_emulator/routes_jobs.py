@@ -183,7 +183,8 @@ def check_body(exchange: Exchange, body: bytes, *, default_type: str = "") -> No
     """
     if exchange.header("content-length") is None:
         raise CloudError(411, "MissingContentLength", "Content-Length is missing.")
-    if (exchange.header("content-type") or default_type).partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
+    kind = exchange.header("content-type") or default_type
+    if kind.partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
         raise CloudError(400, "InvalidContentType", "Content-Type must be application/xml.")
     digest = exchange.header("content-md5")
     if digest is not None and digest != b64encode(md5(body, usedforsecurity=False).digest()).decode():

@@ -81,7 +81,7 @@ def test_a_queue_is_told_whom_to_call_back(sdk: Any) -> None:
     notify = {"Url": "http://x.example.com", "State": "On", "Type": "Url", "Event": "TaskFinish"}
     update = {"Name": queue["Name"], "QueueID": queue["QueueId"], "State": "Active", "NotifyConfig": notify}
     answer = sdk.ci_update_doc_queue(Bucket=BUCKET, QueueId=queue["QueueId"], Request=update)
-    assert answer["Queue"]["NotifyConfig"]["Url"] == notify["Url"]
+    assert answer["Queue"][0]["NotifyConfig"]["Url"] == notify["Url"]
     (shown,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
     assert notify.items() <= shown["NotifyConfig"].items()
 
