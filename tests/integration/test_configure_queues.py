@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
     from docpreview_gateway.doctor.diagnosis import Finding
 
@@ -211,12 +210,11 @@ def test_what_the_cloud_does_not_show_afterwards_is_not_called_done(scene: Scene
         async with queue_callbacks(given) as queues:
             (before,) = await seen_by(queues)
             wanted = queue_addresses(given).wanted(BUCKET)
-            quiet = wanted.__class__(wanted.url, "Off", "Url", "TaskFinish", "JSON")
             unlike = before._replace(queue=NoticedQueue(scene.queue, "n", "Active", FOREIGN))
             gone = before._replace(queue=NoticedQueue("p0", "n", "Active", NotifyConfig()))
             # Written as the address with a blank behind it, which the cloud drops.
             odd = NotifyConfig(f"{wanted.url} ", "On", "Url")
-            return [await queues.written(each, to) for each, to in ((unlike, quiet), (gone, quiet), (before, odd))]
+            return [await queues.written(each, to) for each, to in ((unlike, wanted), (gone, wanted), (before, odd))]
 
     async def seen_by(queues: Any) -> Any:
         return await queues.seen(load(scene.path).buckets[0].bucket())
@@ -272,5 +270,5 @@ def test_a_queue_that_creates_do_not_go_to_is_a_warning_of_doctor(scene: Scene) 
 
 def test_doctor_says_nothing_of_queues_where_creates_name_the_address(scene: Scene) -> None:
     scene.path = scene.configured(callbacks={"public_url": BASE, "listen": "127.0.0.1:0"})
-    assert json.loads(scene.path.read_text())["callbacks"].get("mode") is None
+    assert load(scene.path).callbacks.mode == "job"
     assert scene.findings() == []
