@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from docpreview_gateway.doctor.checks import queue_callbacks, run_checks
 from docpreview_gateway.doctor.queue_callbacks import Refused, queue_addresses
 from docpreview_gateway.settings.loading import load
 from docpreview_gateway.upstream.wire.queue_notices import NoticedQueue, NotifyConfig
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.gateway_processes import configuration
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.diagnosis import Finding
 
+HERE = "tests/integration/test_configure_queues.py"
 BASE = "http://127.0.0.1:9/callback"
 
 
@@ -272,3 +276,13 @@ def test_doctor_says_nothing_of_queues_where_creates_name_the_address(scene: Sce
     scene.path = scene.configured(callbacks={"public_url": BASE, "listen": "127.0.0.1:0"})
     assert load(scene.path).callbacks.mode == "job"
     assert scene.findings() == []
+
+
+def test_the_commands_of_the_document_configure_a_queue_and_end_it(scene: Scene) -> None:
+    (block,) = run_by(f"{HERE}::test_the_commands_of_the_document_configure_a_queue_and_end_it")
+    is_on = []
+    for line, _ in commands(block.text):
+        words = shlex.split(line.replace("gateway.yaml", str(scene.path)))
+        assert CliRunner().invoke(app, words[1:]).exit_code == 0
+        is_on.append(scene.now().notify.is_on)
+    assert is_on == [True, False]
