@@ -15,11 +15,12 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.callbacks.trust import LEAST
 from docpreview_gateway.doctor.checks import queue_callbacks
 from docpreview_gateway.doctor.queue_callbacks import queue_addresses
-from docpreview_gateway.settings.sections import CallbackSettings, LedgerSettings, WatchSettings
+from docpreview_gateway.settings.sections import CallbackSettings, LedgerSettings, SharedStateSettings, WatchSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings, until
 from tests.integration.money import ONE_PAGE
 from tests.integration.test_callbacks import address_in, free_port, outcomes, reads, running_job
+from tests.redis_server import running_redis
 from tests.unit.emulator.cloud_client import XML, Cloud, create_body
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ def deployment(
     *secrets: str,
     port: int = 0,
     mode: Literal["job", "queue"] = "queue",
-    watch: WatchSettings = SELDOM,
+    **changes: object,
 ) -> Settings:
     """Settings of a gateway with these secrets, the first of them the current one."""
     key = folder / "ledger.key"
     key.write_text("\n".join(secrets or (NEW,)))
     port = port or free_port()
     callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{port}/cb", listen=f"127.0.0.1:{port}", mode=mode)
-    return settings(emulator, callbacks=callbacks, watch=watch, ledger=LedgerSettings(key_file=key))
+    given = {"callbacks": callbacks, "watch": SELDOM, "ledger": LedgerSettings(key_file=key)}
+    return settings(emulator, **(given | changes))
 
 
 async def configure(given: Settings) -> None:
@@ -145,6 +147,26 @@ async def test_a_queue_that_was_not_configured_is_polled_as_before_whatever_othe
         other = emulator.queue_id(OTHER_BUCKET, REGION)
         assert not trust.works(OTHER_BUCKET, other)
         assert not trust.works(BUCKET, other)
+
+
+async def test_replicas_rely_upon_the_callbacks_of_a_queue_that_others_have_got(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    """The load balancer before the port may give all of them to one replica."""
+    with running_redis(tmp_path) as server:
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
+        hears, deaf = (deployment(emulator, tmp_path, shared_state=state) for _ in range(2))
+        await configure(hears)
+        emulator.release_jobs()
+        async with serving(hears) as (hearing, _), serving(deaf) as (other, _):
+            trust, queue = other.callbacks.trust, emulator.queue_id(BUCKET, REGION)
+            # More than LEAST: the replicas may not hear each other from their first moment on.
+            while not trust.works(BUCKET, queue):
+                await foreign_job(emulator)
+                await asyncio.sleep(0.1)
+            assert outcomes(other) == {}
+            assert not trust.works(BUCKET, "")
+            assert outcomes(hearing)["read"] >= LEAST
 
 
 async def test_a_job_that_tells_nobody_is_found_by_polls(emulator: Emulator, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class Poller:
 
     async def _known(self) -> PreviewJob | None:
         """The job as the caches have it, while its end is called back and no poll is due; None: it is to be read."""
-        if self._last_seen is None or not self._is_called_back:
+        if self._last_seen is None or not self._callbacks_of(None):
             return None
         known = await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
         return known if known is not None and self._callbacks_of(known.queue_id) else None
@@ -152,7 +152,8 @@ class Poller:
 
     @property
     def _is_called_back(self) -> bool:
-        return self._callbacks_of(None if self.latest is None else self.latest.queue_id)
+        # Of a job that was never read the queue is not known.
+        return self.latest is not None and self._callbacks_of(self.latest.queue_id)
 
     def _callbacks_of(self, queue_id: str | None) -> bool:
         return self._callbacks is not None and self._callbacks.works(self._bucket.name, queue_id)
