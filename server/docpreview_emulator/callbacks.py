@@ -1,4 +1,4 @@
-"""Completion callbacks: a POST to the address that a create asked for, once its job has succeeded or failed.
+"""Completion callbacks: a POST once a job has succeeded or failed, to the address of its create, else of its queue.
 
 Forms as the vendor shows them (documents 1545/65203, 460/84951): XML, or JSON with an array of jobs.
 """
@@ -13,7 +13,8 @@ import aiohttp
 from docpreview_emulator.documents import callback_response
 from docpreview_emulator.faults import ActiveFaults, Kind, Operation
 from docpreview_emulator.jobs import JobTable
-from docpreview_emulator.model import Job, State
+from docpreview_emulator.model import NO_CALLBACK, Callback, Job, State
+from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.xmltree import Element, read_xml
 
 SECONDS = 5.0
@@ -26,8 +27,9 @@ _log = logging.getLogger("docpreview_emulator")
 class Callbacks:
     """Tells receivers of ended jobs, once each, in the background. No answer, or a bad one, is not repeated."""
 
-    def __init__(self, jobs: JobTable, faults: ActiveFaults) -> None:
+    def __init__(self, jobs: JobTable, queues: QueueTable, faults: ActiveFaults) -> None:
         self._jobs = jobs
+        self._queues = queues
         self._faults = faults
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = 0
@@ -36,10 +38,16 @@ class Callbacks:
     def ended(self, job_id: str) -> None:
         """Tell the job's receiver, if it has one and the job has succeeded or failed."""
         job = self._jobs.get(job_id)
-        if job.spec.callback is not None and job.state in {State.SUCCESS, State.FAILED}:
-            task = asyncio.create_task(self._tell(job, job.spec.callback.url, job.spec.callback.format))
+        if job.state not in {State.SUCCESS, State.FAILED}:
+            return
+        if (callback := self._callback(job)) is not None:
+            task = asyncio.create_task(self._tell(job, callback.url, callback.format))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _callback(self, job: Job) -> Callback | None:
+        found = job.spec.callback or self._queues.get(job.queue_id).callback
+        return None if found is None or found.url == NO_CALLBACK else found
 
     async def close(self) -> None:
         """Give up what is being sent."""

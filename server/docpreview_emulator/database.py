@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS buckets (
 );
 CREATE TABLE IF NOT EXISTS queues (
   queue_id TEXT PRIMARY KEY, bucket TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL,
-  active INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL
+  active INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, notify TEXT NOT NULL DEFAULT '{}'
 );
 CREATE TABLE IF NOT EXISTS objects (
   bucket TEXT NOT NULL, region TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
@@ -53,8 +53,12 @@ CREATE TABLE IF NOT EXISTS parts (
 );
 """
 
-_NEWER_COLUMNS = {"crc64": "TEXT NOT NULL DEFAULT ''", "metadata": "TEXT NOT NULL DEFAULT '{}'"}
-"""Columns of objects that a database of an earlier version does not have."""
+_NEWER_COLUMNS = (
+    ("objects", "crc64", "TEXT NOT NULL DEFAULT ''"),
+    ("objects", "metadata", "TEXT NOT NULL DEFAULT '{}'"),
+    ("queues", "notify", "TEXT NOT NULL DEFAULT '{}'"),
+)
+"""Columns that a database of an earlier version does not have, with their tables."""
 
 
 class Database:
@@ -118,9 +122,9 @@ def _open(path: Path) -> sqlite3.Connection:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         connection.executescript(_SCHEMA)
-        present = {row["name"] for row in connection.execute("PRAGMA table_info(objects)")}
-        for name in _NEWER_COLUMNS.keys() - present:
-            connection.execute(f"ALTER TABLE objects ADD COLUMN {name} {_NEWER_COLUMNS[name]}")
+        for table, name, kind in _NEWER_COLUMNS:
+            if name not in {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
     except sqlite3.Error:
         connection.close()
         raise

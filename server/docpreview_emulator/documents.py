@@ -7,7 +7,17 @@ from typing import Generic, TypeVar
 from xml.sax.saxutils import escape
 
 from docpreview_emulator.clock import cloud_time
-from docpreview_emulator.model import Bucket, Job, JobResult, Multipart, PageInfo, Part, Queue, StoredObject
+from docpreview_emulator.model import (
+    Bucket,
+    Job,
+    JobResult,
+    Multipart,
+    NotifyConfig,
+    PageInfo,
+    Part,
+    Queue,
+    StoredObject,
+)
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -148,10 +158,15 @@ def _page_info(page: PageInfo) -> str:
 
 def queues_response(request_id: str, page: Listing[Queue], missing: Sequence[str], max_concurrent: int) -> bytes:
     """The answer to `GET /docqueue`."""
-    parts = [*_paging(request_id, page), *(_queue(queue, max_concurrent) for queue in page.items)]
+    parts = [*_paging(request_id, page), *(_queue("QueueList", queue, max_concurrent) for queue in page.items)]
     if missing:
         parts.append(element("NonExistPIDs", *(leaf("QueueID", queue_id) for queue_id in missing)))
     return document(element("Response", *parts))
+
+
+def queue_response(request_id: str, queue: Queue, max_concurrent: int) -> bytes:
+    """The answer to `PUT /docqueue/<id>`."""
+    return document(element("Response", leaf("RequestId", request_id), _queue("Queue", queue, max_concurrent)))
 
 
 def _paging(request_id: str, page: Listing[Item]) -> tuple[str, ...]:
@@ -163,20 +178,31 @@ def _paging(request_id: str, page: Listing[Item]) -> tuple[str, ...]:
     )
 
 
-def _queue(queue: Queue, max_concurrent: int) -> str:
-    notify = ("Url", "Event", "Type", "ResultFormat", "MqMode", "MqName", "MqRegion")
+def _queue(name: str, queue: Queue, max_concurrent: int) -> str:
     return element(
-        "QueueList",
+        name,
         leaf("QueueId", queue.queue_id),
         leaf("Name", queue.name),
         leaf("State", "Active" if queue.active else "Paused"),
-        element("NotifyConfig", *(leaf(name, "") for name in notify), leaf("State", "Off")),
+        _notify(queue.notify),
         leaf("MaxSize", 10000),
         leaf("MaxConcurrent", max_concurrent),
         leaf("CreateTime", cloud_time(queue.created)),
         leaf("UpdateTime", cloud_time(queue.updated)),
         leaf("BucketId", queue.bucket.name),
         leaf("Category", "DocProcessing"),
+    )
+
+
+def _notify(notify: NotifyConfig) -> str:
+    return element(
+        "NotifyConfig",
+        leaf("Url", notify.url),
+        leaf("Event", notify.event),
+        leaf("Type", notify.type),
+        leaf("ResultFormat", notify.result_format),
+        *(leaf(name, "") for name in ("MqMode", "MqName", "MqRegion")),
+        leaf("State", notify.state),
     )
 
 

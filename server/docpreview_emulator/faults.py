@@ -51,6 +51,7 @@ class Operation(StrEnum):
     GET = "get"
     LIST = "list"
     QUEUES = "queues"
+    UPDATE_QUEUE = "update_queue"
     BUCKETS = "buckets"
     OBJECT = "object"
     OTHER = "other"

@@ -53,9 +53,13 @@ class Output:
     object: str
 
 
+NO_CALLBACK = "no"
+"""The `CallBack` of a job whose end is told nobody, whatever its queue says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where the end of a job is told, and whether as `XML` or `JSON`."""
+    """Where the end of a job is told (or NO_CALLBACK), and whether as `XML` or `JSON`."""
 
     url: str
     format: str = "XML"
@@ -75,6 +79,7 @@ class JobSpec:
     queue_id: str | None = None
     watermark: dict[str, str] = field(default_factory=dict)
     callback: Callback | None = None
+    """None: that of the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,17 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class NotifyConfig:
+    """Whom a queue tells the ends of its jobs, with the words of the wire; by default nobody."""
+
+    url: str = ""
+    state: str = "Off"
+    type: str = ""
+    event: str = ""
+    result_format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """One queue of document jobs."""
 
@@ -125,6 +141,12 @@ class Queue:
     active: bool
     created: float
     updated: float
+    notify: NotifyConfig = NotifyConfig()
+
+    @property
+    def callback(self) -> Callback | None:
+        """Where the ends of jobs are told that say nothing of it themselves; None: nowhere."""
+        return Callback(self.notify.url, self.notify.result_format or "XML") if self.notify.state == "On" else None
 
 
 @dataclass(frozen=True, slots=True)

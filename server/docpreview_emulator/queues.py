@@ -1,12 +1,14 @@
 """Buckets and their queues. The first request that names a bucket binds it and creates its default queue."""
 
+import json
 import sqlite3
+from dataclasses import asdict
 from hashlib import md5
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import ControlError
-from docpreview_emulator.model import Bucket, Queue
+from docpreview_emulator.model import Bucket, NotifyConfig, Queue
 
 DEFAULT_QUEUE_NAME = "queue-doc-process-1"
 
@@ -30,7 +32,11 @@ class QueueTable:
         queue = (default_queue_id(bucket), bucket.name, bucket.region, DEFAULT_QUEUE_NAME, now, now)
         with self._database.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO buckets VALUES (?, ?, ?, 1)", (bucket.name, bucket.region, now))
-            connection.execute("INSERT OR IGNORE INTO queues VALUES (?, ?, ?, ?, 1, ?, ?)", queue)
+            connection.execute(
+                "INSERT OR IGNORE INTO queues (queue_id, bucket, region, name, active, created, updated)"
+                " VALUES (?, ?, ?, ?, 1, ?, ?)",
+                queue,
+            )
 
     def is_bound(self, bucket: Bucket) -> bool:
         """Whether the document service is switched on for the bucket."""
@@ -79,7 +85,14 @@ class QueueTable:
         with self._database.transaction() as connection:
             connection.execute(statement, (active, self._clock.now(), queue_id))
 
+    def update(self, queue_id: str, name: str, notify: NotifyConfig) -> None:
+        """Set a queue's name, and whom it tells the ends of its jobs."""
+        statement = "UPDATE queues SET name = ?, notify = ?, updated = ? WHERE queue_id = ?"
+        with self._database.transaction() as connection:
+            connection.execute(statement, (name, json.dumps(asdict(notify)), self._clock.now(), queue_id))
+
 
 def _queue(row: sqlite3.Row) -> Queue:
     bucket = Bucket(row["bucket"], row["region"])
-    return Queue(row["queue_id"], bucket, row["name"], bool(row["active"]), row["created"], row["updated"])
+    notify = NotifyConfig(**json.loads(row["notify"]))
+    return Queue(row["queue_id"], bucket, row["name"], bool(row["active"]), row["created"], row["updated"], notify)

@@ -1,4 +1,4 @@
-"""Parsers of requests: the body of a create and the query of a list.
+"""Parsers of requests: the bodies of creates and of updates of queues, and the query of a list.
 
 Nothing is range-checked, because the cloud does not do it (the vendor's sample sends Quality 109 and gets it echoed);
 a value that cannot be parsed is an InvalidArgument.
@@ -14,7 +14,7 @@ from docpreview_emulator.clock import read_cloud_time
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.formats import Family, family_of, suffix_of
 from docpreview_emulator.hosts import Service, read_host
-from docpreview_emulator.model import Bucket, Callback, JobSpec, Output, State
+from docpreview_emulator.model import NO_CALLBACK, Bucket, Callback, JobSpec, NotifyConfig, Output, State
 from docpreview_emulator.pages import read_ranges
 from docpreview_emulator.xmltree import Element, read_xml
 
@@ -48,6 +48,12 @@ WATERMARK_NUMBERS = ("Dx", "Dy", "Batch", "HorizontalSpacing", "VerticalSpacing"
 MAX_CALLBACK = 100
 """Characters of an address that is called back (vendor document 1045/47936)."""
 
+MAX_QUEUE_NAME = 100
+"""Characters of the name of a queue (likewise)."""
+
+EVENTS = ("TaskFinish", "TransCodingFinish")
+"""Events that a queue tells, both the same: the second is an older word."""
+
 
 def read_create(body: bytes) -> JobSpec:
     """The job described by a `POST /doc_jobs`.
@@ -55,11 +61,7 @@ def read_create(body: bytes) -> JobSpec:
     Raises:
         CloudError: 400 MissingContent, MalformedXML or InvalidArgument.
     """
-    if not body:
-        raise CloudError(400, "MissingContent", "The request has no body.")
-    root = read_xml(body)
-    if root.name != "Request":
-        raise CloudError(400, "MalformedXML", f"The root element is {root.name}, not Request.")
+    root = _request(body)
     if root.value("Tag") != TAG:
         raise invalid_argument(f"Tag must be {TAG}.")
     output = root.find("Operation/Output") or Element("Output")
@@ -76,6 +78,15 @@ def read_create(body: bytes) -> JobSpec:
     return spec
 
 
+def _request(body: bytes) -> Element:
+    if not body:
+        raise CloudError(400, "MissingContent", "The request has no body.")
+    root = read_xml(body)
+    if root.name != "Request":
+        raise CloudError(400, "MalformedXML", f"The root element is {root.name}, not Request.")
+    return root
+
+
 def _input_object(root: Element) -> str:
     if root.value("Input/Url"):
         raise invalid_argument("Input/Url is not supported by the emulator: it makes no outgoing connections.")
@@ -83,17 +94,72 @@ def _input_object(root: Element) -> str:
 
 
 def _callback(root: Element) -> Callback | None:
-    """`CallBack`, unless it is `no`, which suppresses the queue's."""
+    """`CallBack`; None: the request has none."""
     url, form = root.value("CallBack"), root.value("CallBackFormat") or "XML"
-    if not url or url == "no":
+    if not url:
         return None
-    if len(url) > MAX_CALLBACK or not url.startswith(("http://", "https://")):
-        raise invalid_argument(f"CallBack must be an address of at most {MAX_CALLBACK} characters.")
-    if form not in {"XML", "JSON"}:
-        raise invalid_argument("CallBackFormat must be XML or JSON.")
+    if url != NO_CALLBACK:
+        _check_address("CallBack", url)
+    _check_form("CallBackFormat", form)
     if root.value("CallBackType") not in {"", "Url"}:
         raise invalid_argument("CallBackType: the emulator knows Url only.")
     return Callback(url, form)
+
+
+def _check_address(name: str, url: str) -> None:
+    if len(url) > MAX_CALLBACK or not url.startswith(("http://", "https://")):
+        raise invalid_argument(f"{name} must be an address of at most {MAX_CALLBACK} characters.")
+
+
+def _check_form(name: str, form: str) -> None:
+    if form not in {"XML", "JSON"}:
+        raise invalid_argument(f"{name} must be XML or JSON.")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueUpdate:
+    """What a `PUT /docqueue/<id>` sets."""
+
+    name: str
+    active: bool
+    notify: NotifyConfig
+
+
+def read_queue(body: bytes, queue_id: str) -> QueueUpdate:
+    """What a `PUT /docqueue/<queue_id>` sets: all of it, whatever was set before.
+
+    Raises:
+        CloudError: 400 MissingContent, MalformedXML or InvalidArgument.
+    """
+    root = _request(body)
+    name, state = _required(root, "Name"), _required(root, "State")
+    if len(name) > MAX_QUEUE_NAME:
+        raise invalid_argument(f"Name may have {MAX_QUEUE_NAME} characters.")
+    if state not in {"Active", "Paused"}:
+        raise invalid_argument("State must be Active or Paused.")
+    # The SDKs for Go and Java write the id in two ways.
+    if (root.value("QueueID") or root.value("QueueId") or queue_id) != queue_id:
+        raise invalid_argument("QueueID is not that of the address.")
+    sent = root.find("NotifyConfig")
+    if sent is None:
+        raise invalid_argument("Request/NotifyConfig is missing.")
+    return QueueUpdate(name, state == "Active", _notify(sent))
+
+
+def _notify(sent: Element) -> NotifyConfig:
+    url, form = sent.value("Url"), sent.value("ResultFormat")
+    state = sent.value("State") or ("On" if url else "Off")
+    if state not in {"On", "Off"}:
+        raise invalid_argument("NotifyConfig/State must be On or Off.")
+    if url or state == "On":
+        _check_address("NotifyConfig/Url", url)
+    if form:
+        _check_form("NotifyConfig/ResultFormat", form)
+    if sent.value("Type") not in {"", "Url"}:
+        raise invalid_argument("NotifyConfig/Type: the emulator knows Url only.")
+    if sent.value("Event") not in {"", *EVENTS}:
+        raise invalid_argument(f"NotifyConfig/Event must be of: {', '.join(EVENTS)}.")
+    return NotifyConfig(url, state, sent.value("Type"), sent.value("Event"), form)
 
 
 def _required(parent: Element, name: str) -> str:

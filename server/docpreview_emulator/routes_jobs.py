@@ -16,6 +16,7 @@ from docpreview_emulator.documents import (
     job_response,
     list_response,
     missing_job_response,
+    queue_response,
     queues_response,
 )
 from docpreview_emulator.errors import CloudError
@@ -23,13 +24,14 @@ from docpreview_emulator.exchange import Answer, Exchange
 from docpreview_emulator.faults import Operation
 from docpreview_emulator.model import Bucket, Job, Queue
 from docpreview_emulator.queues import default_queue_id
-from docpreview_emulator.requests import read_create, read_list, read_number
+from docpreview_emulator.requests import read_create, read_list, read_number, read_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_BODY = 1024 * 1024
 _JOB_PREFIX = "/doc_jobs/"
+_QUEUE_PREFIX = "/docqueue/"
 _ROUTES = {
     ("POST", "/doc_jobs"): Operation.CREATE,
     ("GET", "/doc_jobs"): Operation.LIST,
@@ -43,6 +45,8 @@ def operation_of(exchange: Exchange) -> Operation:
     """The operation that a request to a CI host asks for."""
     if exchange.method == "GET" and exchange.path.startswith(_JOB_PREFIX):
         return Operation.GET
+    if exchange.method == "PUT" and exchange.path.startswith(_QUEUE_PREFIX):
+        return Operation.UPDATE_QUEUE
     return _ROUTES.get((exchange.method, exchange.path), Operation.OTHER)
 
 
@@ -56,6 +60,7 @@ class JobRoutes:
             Operation.GET: self._get,
             Operation.LIST: self._list,
             Operation.QUEUES: self._list_queues,
+            Operation.UPDATE_QUEUE: self._update_queue,
             Operation.OTHER: self._other,
         }
 
@@ -81,9 +86,7 @@ class JobRoutes:
         check_body(exchange, body)
         spec = read_create(body)
         queue_id = spec.queue_id or default_queue_id(bucket)
-        queue = next((q for q in self._backend.queues.of_bucket(bucket) if q.queue_id == queue_id), None)
-        if queue is None:
-            raise CloudError(400, "QueueNotFound", f"The queue {queue_id} does not exist.")
+        queue = self._queue(bucket, queue_id)
         if self._backend.objects.find(bucket, spec.input_object.removeprefix("/")) is None:
             raise CloudError(400, "ResourceNotFound", f"The object {spec.input_object} does not exist.")
         job = self._backend.jobs.add(bucket, queue_id, spec, paused=not queue.active)
@@ -118,6 +121,23 @@ class JobRoutes:
         max_concurrent = self._backend.settings.max_concurrent
         return Answer(body=queues_response(exchange.request_id, page, missing, max_concurrent))
 
+    def _update_queue(self, exchange: Exchange, bucket: Bucket, body: bytes) -> Answer:
+        check_body(exchange, body, default_type="application/xml")
+        queue = self._queue(bucket, exchange.path.removeprefix(_QUEUE_PREFIX))
+        update = read_queue(body, queue.queue_id)
+        self._backend.queues.update(queue.queue_id, update.name, update.notify)
+        if update.active != queue.active:
+            self._backend.set_queue_active(queue.queue_id, active=update.active)
+            self._backend.scheduler.start_waiting(queue.queue_id)
+        changed = self._backend.queues.get(queue.queue_id)
+        return Answer(body=queue_response(exchange.request_id, changed, self._backend.settings.max_concurrent))
+
+    def _queue(self, bucket: Bucket, queue_id: str) -> Queue:
+        queue = next((q for q in self._backend.queues.of_bucket(bucket) if q.queue_id == queue_id), None)
+        if queue is None:
+            raise CloudError(400, "QueueNotFound", f"The queue {queue_id} does not exist.")
+        return queue
+
     def _buckets(self, exchange: Exchange) -> Answer:
         if exchange.method == "POST":
             if exchange.cloud.bucket is None:
@@ -138,7 +158,7 @@ class JobRoutes:
         if (exchange.method, exchange.path) == ("GET", "/"):
             status = "on" if self._backend.queues.is_bound(bucket) else "off"
             return Answer(body=json.dumps({"CIStatus": status}).encode(), content_type="application/json")
-        if exchange.path in {path for _, path in _ROUTES} or exchange.path.startswith(_JOB_PREFIX):
+        if exchange.path in {path for _, path in _ROUTES} or exchange.path.startswith((_JOB_PREFIX, _QUEUE_PREFIX)):
             raise CloudError(405, "MethodNotAllowed", f"{exchange.method} is not allowed here.")
         raise CloudError(400, "InvalidUrl", "The emulator knows no such interface.")
 
@@ -155,15 +175,16 @@ async def read_body(request: web.Request) -> bytes:
         raise CloudError(400, "EntityTooLarge", f"The body has more than {MAX_BODY} bytes.") from None
 
 
-def check_body(exchange: Exchange, body: bytes) -> None:
-    """The headers of a create request must describe its body.
+def check_body(exchange: Exchange, body: bytes, *, default_type: str = "") -> None:
+    """The headers of a request must describe its body. The vendor's SDK for Python updates queues without a type.
 
     Raises:
         CloudError: 400 InvalidContentType or InvalidContent, 411 MissingContentLength.
     """
     if exchange.header("content-length") is None:
         raise CloudError(411, "MissingContentLength", "Content-Length is missing.")
-    if (exchange.header("content-type") or "").partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
+    kind = exchange.header("content-type") or default_type
+    if kind.partition(";")[0].strip().lower() not in {"application/xml", "text/xml"}:
         raise CloudError(400, "InvalidContentType", "Content-Type must be application/xml.")
     digest = exchange.header("content-md5")
     if digest is not None and digest != b64encode(md5(body, usedforsecurity=False).digest()).decode():

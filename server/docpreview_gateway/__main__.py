@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from docpreview_gateway.doctor import check_commands, doctor_command, record_commands
+from docpreview_gateway.doctor import callback_commands, check_commands, doctor_command, record_commands
 from docpreview_gateway.wiring.command_line import USAGE, Config, LogFormat, Version, fail, load, run
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ policy = typer.Typer(help="Rights of callers.", no_args_is_help=True)
 app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
 app.add_typer(record_commands.store, name="store")
+app.add_typer(callback_commands.callbacks, name="callbacks")
 app.command()(record_commands.reconcile)
 app.command()(check_commands.check_config)
 app.command()(doctor_command.doctor)

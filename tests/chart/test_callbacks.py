@@ -73,3 +73,9 @@ def test_the_notes_say_what_a_firewall_lets_pass_and_whether_something_has_to_le
     notes = rendered_notes(tmp_path, "minimal", *options, *peers)
     assert "POST to https://p.example.com/cb/<token> has to pass from all addresses" in notes
     assert ("something of yours has to lead there" in notes) is not published
+    assert "callbacks configure" not in notes
+
+
+def test_the_notes_name_the_command_that_tells_the_queues(tmp_path: Path) -> None:
+    notes = rendered_notes(tmp_path, "production", "--set", "callbacks.mode=queue")
+    assert "told by `docpreview-gateway callbacks configure`" in notes

@@ -30,6 +30,7 @@ BY_VALUES = {
     "buckets[].default_queue_id": {"minimal": ["buckets[0].default_queue_id=p1"]},
     "buckets[].exclusive": {"minimal": ["buckets[0].exclusive=true"]},
     "buckets[].upload_credentials": {"minimal": ["buckets[0].upload_credentials=main"]},
+    "callbacks.mode": {"production": ["callbacks.mode=queue"]},
     "callbacks.public_url": {"production": ["callbacks.publicUrl=https://x.example.com/cb"]},
     "credentials.*.file": {"minimal": ["credentials.main.secretName=x"]},
     "ledger.key_file": {"minimal": ["ledger.keySecretName=x"]},

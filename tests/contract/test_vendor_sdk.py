@@ -76,6 +76,16 @@ def test_queues_are_found_and_their_jobs_listed(sdk: Any) -> None:
     assert not second["NextToken"]
 
 
+def test_a_queue_is_told_whom_to_call_back(sdk: Any) -> None:
+    (queue,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
+    notify = {"Url": "http://x.example.com", "State": "On", "Type": "Url", "Event": "TaskFinish"}
+    update = {"Name": queue["Name"], "QueueID": queue["QueueId"], "State": "Active", "NotifyConfig": notify}
+    answer = sdk.ci_update_doc_queue(Bucket=BUCKET, QueueId=queue["QueueId"], Request=update)
+    assert answer["Queue"][0]["NotifyConfig"]["Url"] == notify["Url"]
+    (shown,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
+    assert notify.items() <= shown["NotifyConfig"].items()
+
+
 def test_the_buckets_of_a_region_are_listed(docpreview_emulator: Emulator, sdk: Any) -> None:
     """The request goes to a host without a bucket."""
     docpreview_emulator.bind_bucket(BUCKET, REGION)

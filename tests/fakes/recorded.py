@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.imported import OldIds
-    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CallbackTrust, CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
@@ -62,6 +62,7 @@ class Recorded:
     timing: Timing = field(default_factory=Timing)
     tags: ObjectTags = field(default_factory=FakeTags)
     store: CreateStore = field(default_factory=MemoryCreates)
+    callbacks: CallbackTrust | None = None
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     keys: CreateKeys = KEYS
     old: OldIds | None = None
@@ -107,6 +108,7 @@ class Recorded:
             times=times,
             telemetry=telemetry,
             timing=timing,
+            callbacks=self.callbacks,
             keys=keys,
         )
         self.usages = PageUsages(store, lambda: self.days.today(times.now("")))

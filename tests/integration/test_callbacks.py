@@ -144,7 +144,8 @@ async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(e
         for _ in range(LEAST):
             await client.wait(BUCKET, await running_job(client))
         assert gateway.callbacks.trust.works(BUCKET)
-        assert gateway.registry.get_sample_value("docpreview_callbacks_working", {"bucket": BUCKET}) == 1
+        labels = {"bucket": BUCKET, "queue": emulator.queue_id(BUCKET, REGION)}
+        assert gateway.registry.get_sample_value("docpreview_callbacks_working", labels) == 1
 
 
 async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulator: Emulator) -> None:
@@ -251,12 +252,12 @@ async def test_callbacks_that_are_lost_are_found_by_polls_which_come_often_again
     emulator.release_jobs()
     often = WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2)
     async with called_back(emulator, watch=often) as (gateway, client, _), asyncio.timeout(60):
-        trust = gateway.callbacks.trust
+        trust, queue = gateway.callbacks.trust, emulator.queue_id(BUCKET, REGION)
         for _ in range(LEAST):
             await client.wait(BUCKET, await running_job(client))
         await until(lambda: trust.works(BUCKET))
         for missed in range(ENDS):
-            trust.polled(BUCKET, f"missed-{missed}")
+            trust.polled(PreviewJob(bucket=BUCKET, queue_id=queue, job_id=f"missed-{missed}"))
         await until(lambda: not trust.works(BUCKET))
         emulator.add_fault("drop_before", "callback")
         assert (await client.wait(BUCKET, await running_job(client))).state == PreviewJob.STATE_SUCCESS

@@ -59,7 +59,7 @@ async def replica(url: str) -> AsyncIterator[Replica]:
     cloud.objects.add((BUCKET.name, "a.pdf"))
     async with (
         shared_parts(url, NAMESPACE, telemetry, seconds=0.5) as parts,
-        parts.listening(created.append, lambda _bucket, _job_id: None),
+        parts.listening(created.append, lambda _bucket, _job_id, _queue_id: None),
     ):
         reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
         await subscribed(parts)

@@ -80,7 +80,12 @@ TABLE: dict[str, Judged] = {
     "upstream/middleware/retrying.py": _upstream("middleware/test_retrying", "policies/test_retry_policy"),
     **dict.fromkeys(
         ("jobs/watching.py", "jobs/poller.py"),
-        Judged(tuple(f"tests/unit/jobs/test_{name}.py" for name in ("watching", "watching_replicas", "preview_jobs"))),
+        Judged(
+            tuple(
+                f"tests/unit/jobs/test_{name}.py"
+                for name in ("watching", "watching_replicas", "watching_queues", "preview_jobs")
+            )
+        ),
     ),
 }
 """By the path below `server/docpreview_gateway`; what is billed comes first."""

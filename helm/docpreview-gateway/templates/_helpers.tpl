@@ -263,7 +263,7 @@ seccompProfile:
 {{- $_ := set $config "ledger" (set $ledger "key_file" "/etc/docpreview/ledger/ledger.key") -}}
 {{- end -}}
 {{- with .Values.callbacks.publicUrl -}}
-{{- $_ := set $config "callbacks" (dict "public_url" . "listen" "0.0.0.0:8090") -}}
+{{- $_ := set $config "callbacks" (dict "public_url" . "listen" "0.0.0.0:8090" "mode" $.Values.callbacks.mode) -}}
 {{- end -}}
 {{- if .Values.emulator.enabled -}}
 {{- $address := printf "http://%s-emulator:8089" (include "gw.fullname" .) -}}

@@ -19,6 +19,7 @@ cache.missing_seconds
 cache.stale_seconds
 callbacks
 callbacks.listen
+callbacks.mode
 callbacks.public_url
 concurrency
 concurrency.highest

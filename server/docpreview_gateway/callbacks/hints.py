@@ -76,8 +76,8 @@ class Hints:
     """Reads the jobs that callbacks name. `read` fills the caches and tells the other replicas, `told` this one.
 
     `told` says whether the job was followed here. `trust` learns that the callback of a job has come, and so do the
-    other replicas by `came`, given the names of the bucket and the job. `ended` is told the marker of a job that has
-    ended. `times` has the clock by which a callback is late.
+    other replicas by `came`, given the names of the bucket, the job and its queue. `ended` is told the marker of a job
+    that has ended. `times` has the clock by which a callback is late.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -89,7 +89,7 @@ class Hints:
         ended: Callable[[str], Awaitable[None]],
         *,
         times: CloudTimes,
-        came: Callable[[str, str], None] = lambda _bucket, _job_id: None,
+        came: Callable[[str, str, str], None] = lambda _bucket, _job_id, _queue_id: None,
     ) -> None:
         self._times = times
         self._came = came
@@ -168,10 +168,10 @@ class Hints:
         """Learn from an end that a callback told, unless it is an old one: that may be a replay."""
         ago = self._times.now(bucket.ci_host) - job.end_time.seconds if job.HasField("end_time") else 0.0
         if ago <= LATE_SECONDS:
-            self._trust.called_back(bucket.name, job.job_id)
-            self._came(bucket.name, job.job_id)
+            self._trust.called_back(job)
+            self._came(bucket.name, job.job_id, job.queue_id)
         elif followed:
-            self._trust.missed(bucket.name)
+            self._trust.missed(job)
 
     def _remember(self, key: tuple[str, str], now: float) -> None:
         self._read_at[key] = now

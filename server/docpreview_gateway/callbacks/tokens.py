@@ -1,7 +1,8 @@
-"""The unguessable part of the address that the cloud calls back, which changes every week.
+"""The unguessable part of the address that the cloud calls back.
 
 It keeps strangers from making the gateway read jobs; it proves nothing about a callback. One token serves all jobs of a
-bucket: the address may have 100 characters (vendor document 1045/47936).
+bucket: the address may have 100 characters (vendor document 1045/47936). That of creates changes every week. That of
+queues lasts as long as its secret: a queue keeps its address until an operator writes another one.
 """
 
 from __future__ import annotations
@@ -30,16 +31,29 @@ class CallbackTokens:
         return self._made(self._secrets[0], bucket, int(now // WEEK_SECONDS))
 
     def bucket(self, token: str, buckets: Iterable[str], now: float) -> str | None:
-        """The bucket that a token was made for, in this week, the one before or the next one; None: it was not."""
+        """The bucket that a token was made for, None: it was not.
+
+        A token of creates counts in its week and in those beside it.
+        """
         week = int(now // WEEK_SECONDS)
         found = None
         # All are compared: the time that it takes says nothing of a token that is almost right.
         for bucket in buckets:
             for secret in self._secrets:
-                for each in (week, week - 1, week + 1):
-                    if hmac.compare_digest(token.encode(), self._made(secret, bucket, each).encode()):
+                made = [self._made(secret, bucket, each) for each in (week, week - 1, week + 1)]
+                for each in (*made, self._of_queues(secret, bucket)):
+                    if hmac.compare_digest(token.encode(), each.encode()):
                         found = bucket
         return found
+
+    def queue_token(self, bucket: str) -> str:
+        """The token of the bucket's queues: as long as that of creates, and without an end."""
+        return self._of_queues(self._secrets[0], bucket)
+
+    def is_queue_token(self, token: str, bucket: str) -> bool:
+        """Whether a token is that of the bucket's queues, by any secret of this deployment."""
+        made = [self._of_queues(secret, bucket) for secret in self._secrets]
+        return any(hmac.compare_digest(token.encode(), each.encode()) for each in made)
 
     def probe(self, now: float) -> str:
         """The token by which `doctor` asks what answers to prove itself; it is no bucket's."""
@@ -62,6 +76,12 @@ class CallbackTokens:
         return [hmac.new(secret, text, hashlib.sha256).hexdigest() for secret in self._secrets]
 
     def _made(self, secret: bytes, bucket: str, week: int) -> str:
-        text = "\n".join(("callback", self._namespace, bucket, str(week))).encode()
-        digest = hmac.new(secret, text, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(digest[:_BYTES]).decode().rstrip("=")
+        return _token(secret, "callback", self._namespace, bucket, str(week))
+
+    def _of_queues(self, secret: bytes, bucket: str) -> str:
+        return _token(secret, "queue callback", self._namespace, bucket)
+
+
+def _token(secret: bytes, *parts: str) -> str:
+    digest = hmac.new(secret, "\n".join(parts).encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest[:_BYTES]).decode().rstrip("=")

@@ -1,21 +1,29 @@
-"""Whether callbacks come: learned for each bucket from which came first when jobs ended, the callback or a poll."""
+"""Whether callbacks come: learned from which came first when jobs ended, the callback or a poll.
+
+For each queue of a bucket apart: one that was not told whom to call, or tells somebody else, is polled.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+
 ENDS = 20
-"""Ended jobs of a bucket that count: the last ones."""
+"""Ended jobs of a queue that count: the last ones."""
 
 LEAST = 5
 """Ended jobs before callbacks are relied upon."""
 
 SHARE = 0.9
 """Share of them whose callback came first, from which on callbacks are relied upon."""
+
+_Queue: TypeAlias = tuple[str, str]
+"""A bucket's name, and the id of one of its queues."""
 
 GRACE_SECONDS = 5.0
 """A poll may find the end a moment before its callback comes; only then the callback is missing."""
@@ -27,11 +35,11 @@ HOUR = 3600.0
 class TrustTelemetry(Protocol):
     """Records what is learned."""
 
-    def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - a value to set
-        """Record whether callbacks of a bucket's jobs come."""
+    def working(self, bucket: str, queue_id: str, works: bool) -> None:  # noqa: FBT001 - a value to set
+        """Record whether callbacks of a queue's jobs come."""
         ...
 
-    def found(self, bucket: str, *, by_callback: bool) -> None:
+    def found(self, bucket: str, queue_id: str, *, by_callback: bool) -> None:
         """Record the end of a job by what has found it first."""
         ...
 
@@ -42,60 +50,69 @@ class Trust:
     def __init__(self, elapsed: Callable[[], float], telemetry: TrustTelemetry) -> None:
         self._elapsed = elapsed
         self._telemetry = telemetry
-        self._ends: dict[str, deque[tuple[float, bool]]] = {}
-        self._polled: dict[tuple[str, str], float] = {}
-        """Jobs whose end a poll has found, and whose callback may still come."""
-        self._works: dict[str, bool] = {}
+        self._ends: dict[_Queue, deque[tuple[float, bool]]] = {}
+        self._polled: dict[tuple[str, str], tuple[float, str]] = {}
+        """Jobs whose end a poll has found, and whose callback may still come: when, and their queues."""
+        self._works: dict[_Queue, bool] = {}
 
-    def works(self, bucket: str) -> bool:
-        """Whether callbacks of the bucket's jobs come, as far as the last ends have shown."""
+    def works(self, bucket: str, queue_id: str | None = None) -> bool:
+        """Whether callbacks of the queue's jobs come, as far as the last ends have shown.
+
+        Without a queue: whether those of any queue of the bucket come.
+        """
         self._settle()
+        if queue_id is not None:
+            return self._comes((bucket, queue_id))
+        # All are looked at, which records what has changed.
+        return any([self._comes(queue) for queue in [*self._ends] if queue[0] == bucket])  # noqa: C419
+
+    def _comes(self, queue: _Queue) -> bool:
         now = self._elapsed()
-        ends = self._ends.get(bucket, deque())
+        ends = self._ends.get(queue, deque())
         while ends and now - ends[0][0] > HOUR:
             ends.popleft()
         came = sum(came for _, came in ends)
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
-        if works != self._works.get(bucket, False):
-            self._works[bucket] = works
-            self._telemetry.working(bucket, works)
+        if works != self._works.get(queue, False):
+            self._works[queue] = works
+            self._telemetry.working(*queue, works)
         return works
 
-    def called_back(self, bucket: str, job_id: str) -> None:
+    def called_back(self, job: PreviewJob) -> None:
         """A callback has told of a job, and a read has shown that it has ended."""
-        self._polled.pop((bucket, job_id), None)
-        self._note(bucket, self._elapsed(), came=True)
+        self._polled.pop((job.bucket, job.job_id), None)
+        self._note((job.bucket, job.queue_id), self._elapsed(), came=True)
 
-    def called_back_elsewhere(self, bucket: str, job_id: str) -> None:
+    def called_back_elsewhere(self, bucket: str, job_id: str, queue_id: str) -> None:
         """A callback has told another replica of a job, which counts its end."""
         self._polled.pop((bucket, job_id), None)
-        self._keep(bucket, self._elapsed(), came=True)
+        self._keep((bucket, queue_id), self._elapsed(), came=True)
 
-    def missed(self, bucket: str) -> None:
+    def missed(self, job: PreviewJob) -> None:
         """The callback of a job that is followed here came so late that it is as good as none."""
-        self._note(bucket, self._elapsed(), came=False)
+        self._note((job.bucket, job.queue_id), self._elapsed(), came=False)
 
     def came_late(self, bucket: str, job_id: str) -> None:
         """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
-        if self._polled.pop((bucket, job_id), None) is not None:
-            self._note(bucket, self._elapsed(), came=True)
+        if (polled := self._polled.pop((bucket, job_id), None)) is not None:
+            self._note((bucket, polled[1]), self._elapsed(), came=True)
 
-    def polled(self, bucket: str, job_id: str) -> None:
+    def polled(self, job: PreviewJob) -> None:
         """A poll has found that a job has ended, of which no callback had told here."""
-        self._polled[bucket, job_id] = self._elapsed()
+        self._polled[job.bucket, job.job_id] = self._elapsed(), job.queue_id
 
     def _settle(self) -> None:
         """Count the ends whose callback has not come."""
         now = self._elapsed()
-        for key, at in [*self._polled.items()]:
+        for key, (at, queue_id) in [*self._polled.items()]:
             if now - at < GRACE_SECONDS:
                 break
             del self._polled[key]
-            self._note(key[0], at, came=False)
+            self._note((key[0], queue_id), at, came=False)
 
-    def _note(self, bucket: str, at: float, *, came: bool) -> None:
-        self._telemetry.found(bucket, by_callback=came)
-        self._keep(bucket, at, came=came)
+    def _note(self, queue: _Queue, at: float, *, came: bool) -> None:
+        self._telemetry.found(*queue, by_callback=came)
+        self._keep(queue, at, came=came)
 
-    def _keep(self, bucket: str, at: float, *, came: bool) -> None:
-        self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, came))
+    def _keep(self, queue: _Queue, at: float, *, came: bool) -> None:
+        self._ends.setdefault(queue, deque(maxlen=ENDS)).append((at, came))

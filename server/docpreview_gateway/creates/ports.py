@@ -272,8 +272,8 @@ class AuditLog(Protocol):
 class CallbackTrust(Protocol):
     """Knows whether the ends of jobs are called back."""
 
-    def works(self, bucket: str) -> bool:
-        """Whether callbacks of the bucket's jobs come, so that looks at them may be rare."""
+    def works(self, bucket: str, queue_id: str) -> bool:
+        """Whether callbacks of the queue's jobs come, so that looks at them may be rare."""
         ...
 
 

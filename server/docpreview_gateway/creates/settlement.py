@@ -201,16 +201,17 @@ class Settlement:
         # Times are by the `Date` of the job's own reply: the one before may have been wrong.
         try:
             call = Call("", loop_time() + CHECK_TIMEOUT_SECONDS, GATEWAY)
-            made = pages.made(await self._upstream(GetJob(bucket, record.job_id), call))
+            job = await self._upstream(GetJob(bucket, record.job_id), call)
+            made, queue_id = pages.made(job), job.queue_id
         except GatewayError as error:
             now = self._times.now(bucket.ci_host)
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - record.sign_start < MISSING_SECONDS:
                 raise
-            made = record.asked
+            made, queue_id = record.asked, ""
         if made is not None:
             return Change(record, record.charged(made), record.expires_at)
         now = self._times.now(bucket.ci_host)
-        called_back = self._callbacks is not None and self._callbacks.works(bucket.name)
+        called_back = self._callbacks is not None and self._callbacks.works(bucket.name, queue_id)
         wait = LONGEST_INTERVAL_SECONDS if called_back else _interval(now - record.sign_start - 60)
         await self._store.postpone([record.key], now + wait)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,14 +15,19 @@ from docpreview_gateway.doctor.issuer_checks import issuer_findings
 from docpreview_gateway.doctor.local_checks import local_findings
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
+from docpreview_gateway.doctor.queue_callbacks import QueueCallbacks, queue_addresses, queue_findings
 from docpreview_gateway.doctor.store_checks import store_findings
+from docpreview_gateway.storage.key_file import KeyFileError
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
+from docpreview_gateway.upstream.cloud_queues import CloudQueues
 from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import http_transport
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from docpreview_gateway.doctor.diagnosis import Finding
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
@@ -71,7 +77,7 @@ async def _redis(settings: Settings, clock: Clock) -> list[Finding]:
 async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Clock) -> list[Finding]:
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
-    endpoint = str(settings.upstream.endpoint) if settings.upstream.endpoint else None
+    endpoint = _endpoint(settings)
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
     async with http_transport(settings, endpoint) as cloud:
         found = await Diagnostics(network, cloud, credentials, clock, endpoint=endpoint).findings(hosts, buckets)
@@ -84,7 +90,33 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
                 found.append(await _pages(settings, bucket, credentials, clock))
             if (uploads := await upload_finding(bucket, cloud, credentials, clock.now(), endpoint)) is not None:
                 found.append(uploads)
+        answering = [bucket for bucket in buckets if bucket.name not in refused]
+        found += await _queues(settings, CloudQueues(cloud, credentials, clock), answering)
         return [*found, *(await emulator_findings(cloud, endpoint) if endpoint else [])]
+
+
+async def _queues(settings: Settings, cloud: CloudQueues, buckets: list[Bucket]) -> list[Finding]:
+    """Findings on what queues tell, where they have to tell this deployment."""
+    if settings.callbacks.public_url is None or settings.callbacks.mode != "queue":
+        return []
+    try:
+        addresses = queue_addresses(settings)
+    except KeyFileError:
+        return []  # a finding on callbacks.public_url
+    return await queue_findings(QueueCallbacks(cloud, addresses, _endpoint(settings)), buckets)
+
+
+@asynccontextmanager
+async def queue_callbacks(settings: Settings) -> AsyncIterator[QueueCallbacks]:
+    """What looks at the queues of the cloud and writes them. InvalidFileError, KeyFileError."""
+    clock = SystemClock()
+    credentials, endpoint = cloud_credentials(settings, clock), _endpoint(settings)
+    async with http_transport(settings, endpoint) as cloud:
+        yield QueueCallbacks(CloudQueues(cloud, credentials, clock), queue_addresses(settings), endpoint)
+
+
+def _endpoint(settings: Settings) -> str | None:
+    return str(settings.upstream.endpoint) if settings.upstream.endpoint else None
 
 
 async def _pages(settings: Settings, bucket: Bucket, credentials: CredentialsSource, clock: Clock) -> Finding:

@@ -126,9 +126,10 @@ class Poller:
 
     async def _known(self) -> PreviewJob | None:
         """The job as the caches have it, while its end is called back and no poll is due; None: it is to be read."""
-        if self._last_seen is None or not self._is_called_back:
+        if self._last_seen is None or not self._callbacks_of(None):
             return None
-        return await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
+        known = await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
+        return known if known is not None and self._callbacks_of(known.queue_id) else None
 
     async def _follow(self, failures: int) -> int:
         """Take what others read, until the job has ended or this replica should poll. Returns the failures since."""
@@ -151,14 +152,18 @@ class Poller:
 
     @property
     def _is_called_back(self) -> bool:
-        return self._callbacks is not None and self._callbacks.works(self._bucket.name)
+        # Of a job that was never read the queue is not known.
+        return self.latest is not None and self._callbacks_of(self.latest.queue_id)
+
+    def _callbacks_of(self, queue_id: str | None) -> bool:
+        return self._callbacks is not None and self._callbacks.works(self._bucket.name, queue_id)
 
     def _polled(self, job: PreviewJob) -> None:
         """Take a state that a poll has found. Its end is one that no callback told, unless it had ended before."""
         was_running = self.latest is not None
         self._publish(job)
         if self.is_over and was_running and self._callbacks is not None and not self._follows:
-            self._callbacks.polled(self._bucket.name, self._job_id)
+            self._callbacks.polled(job)
 
     @property
     def is_over(self) -> bool:

@@ -44,11 +44,11 @@ class JobShares(Protocol):
 class CallbackTrust(Protocol):
     """Learns whether the ends of jobs are called back."""
 
-    def works(self, bucket: str) -> bool:
-        """Whether callbacks of the bucket's jobs come, so that polls may be rare."""
+    def works(self, bucket: str, queue_id: str | None) -> bool:
+        """Whether callbacks of the queue's jobs come, so that polls may be rare; None: of any queue of the bucket."""
         ...
 
-    def polled(self, bucket: str, job_id: str) -> None:
+    def polled(self, job: PreviewJob) -> None:
         """Notes that a poll has found the end of a job."""
         ...
 

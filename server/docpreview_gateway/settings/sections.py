@@ -188,18 +188,23 @@ class LimitSettings(Section):
 
 
 class CallbackSettings(Section):
-    """Completion callbacks: the cloud tells when a job has ended. Both settings or neither."""
+    """Completion callbacks: the cloud tells when a job has ended. Both addresses or neither."""
 
     public_url: CallbackUrl | None = Field(
         None,
         description="address under which the cloud reaches `listen`, such as `https://previews.example.com/callback`, "
-        "of at most 77 characters; an unguessable path is appended. Each create asks for a callback there. See "
-        "[deploy.md](deploy.md#completion-callbacks)",
+        "of at most 77 characters; an unguessable path is appended. See [deploy.md](deploy.md#completion-callbacks)",
     )
     listen: Address | None = Field(
         None,
         description="address of the port that takes callbacks, over plain HTTP; TLS ends before it. It answers "
         "nothing else",
+    )
+    mode: Literal["job", "queue"] = Field(
+        "job",
+        description="who names the address to the cloud: `job`: each create; `queue`: the queues, once "
+        "`docpreview-gateway callbacks configure` has written it there, so that jobs of other tools are called back "
+        "too. See [deploy.md](deploy.md#callbacks-of-queues)",
     )
 
     @model_validator(mode="after")

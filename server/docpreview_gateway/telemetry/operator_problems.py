@@ -36,7 +36,7 @@ DEGRADED = 0.05
 """Share of the limit decisions above which limits are not shared any more: a single one may have met a slow moment."""
 
 CALLBACKS_MISSING, ENDS = 0.5, 5
-"""Share of a bucket's ended jobs that polls found first above which callbacks do not come, and the ends it takes."""
+"""Share of a queue's ended jobs that polls found first above which callbacks do not come, and the ends it takes."""
 
 OVER = "; none in the last minute"
 
@@ -179,14 +179,17 @@ def _of_limits(span: Interval) -> Iterator[Problem]:
 
 
 def _of_callbacks(span: Interval) -> Iterator[Problem]:
-    polled = span.increase("docpreview_callback_ends_total", "bucket", found="poll")
-    for bucket, ends in span.increase("docpreview_callback_ends_total", "bucket").items():
-        missing = polled.get(bucket, 0.0)
-        if ends > ENDS and missing > CALLBACKS_MISSING * ends:
-            text = (
-                f"the cloud's callbacks for {bucket} do not come: polls found {missing:.0f} of {ends:.0f} ends of jobs"
-            )
-            yield Problem(text, "callbacks-missing", is_failing=False)
+    counter = "docpreview_callback_ends_total"
+    for bucket in span.now.by(counter, "bucket"):
+        polled = span.increase(counter, "queue", bucket=bucket, found="poll")
+        for queue_id, ends in span.increase(counter, "queue", bucket=bucket).items():
+            missing = polled.get(queue_id, 0.0)
+            if ends > ENDS and missing > CALLBACKS_MISSING * ends:
+                text = (
+                    f"the cloud's callbacks for {bucket} do not come: polls found {missing:.0f} of {ends:.0f} ends of "
+                    f"jobs in queue {queue_id}"
+                )
+                yield Problem(text, "callbacks-missing", is_failing=False)
 
 
 def _of_files(span: Interval, page: View) -> Iterator[Problem]:

@@ -139,20 +139,21 @@ class RedisSingleFlight:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
         self._in_background(self._execute("PUBLISH", self._created, f"{self._replica}\n{bucket}"))
 
-    def called_back(self, bucket: str, job_id: str) -> None:
+    def called_back(self, bucket: str, job_id: str, queue_id: str) -> None:
         """Publish to the other replicas, in the background, that a callback has told of the end of a job."""
-        self._in_background(self._execute("PUBLISH", self._called_back, f"{self._replica}{_CAME}\n{bucket}\n{job_id}"))
+        told = f"{self._replica}{_CAME}\n{bucket}\n{job_id}\n{queue_id}"
+        self._in_background(self._execute("PUBLISH", self._called_back, told))
 
     async def listen(
         self,
         messages: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]],
         on_created: Callable[[str], None],
-        on_called_back: Callable[[str, str], None] = lambda _bucket, _job_id: None,
+        on_called_back: Callable[[str, str, str], None] = lambda _bucket, _job_id, _queue_id: None,
     ) -> None:
         """Deliver the messages of `channels` to subscriptions until cancelled. A lost connection is made again.
 
         `on_created` is called with each bucket in which another replica created a job, `on_called_back` with the
-        bucket and the job of which a callback has told another replica.
+        bucket, the job and its queue of which a callback has told another replica.
         """
         while True:
             try:
@@ -176,7 +177,7 @@ class RedisSingleFlight:
         await self._background.drain()
 
     def _receive(
-        self, message: bytes, on_created: Callable[[str], None], on_called_back: Callable[[str, str], None]
+        self, message: bytes, on_created: Callable[[str], None], on_called_back: Callable[[str, str, str], None]
     ) -> None:
         head, _, value = message.partition(b"\n")
         name = head.decode(errors="replace")
@@ -185,8 +186,8 @@ class RedisSingleFlight:
         elif self._is_other_replica(name):
             on_created(value.decode(errors="replace"))
         elif name.endswith(_CAME) and self._is_other_replica(name.removesuffix(_CAME)):
-            bucket, _, job_id = value.decode(errors="replace").partition("\n")
-            on_called_back(bucket, job_id)
+            bucket, job_id, queue_id, *_ = [*value.decode(errors="replace").split("\n"), "", ""]
+            on_called_back(bucket, job_id, queue_id)
 
     def _deliver(self, key: str, value: bytes) -> None:
         for subscription in self._subscriptions.get(key, ()):

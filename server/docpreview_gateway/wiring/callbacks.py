@@ -52,8 +52,8 @@ class Callbacks:
         self.trust = Trust(elapsed, self._telemetry)
 
     def url(self, bucket: Bucket) -> str:
-        """What a create of the bucket asks the cloud to call; empty: nothing."""
-        if self._settings.public_url is None:
+        """What a create of the bucket asks the cloud to call; empty: nothing, so that its queue says whom."""
+        if self._settings.public_url is None or self._settings.mode == "queue":
             return ""
         return f"{str(self._settings.public_url).rstrip('/')}/{self._tokens.token(bucket.name, self._clock.now())}"
 
@@ -66,7 +66,7 @@ class Callbacks:
         ended: Callable[[str], Awaitable[None]],
         *,
         times: CloudTimes,
-        came: Callable[[str, str], None],
+        came: Callable[[str, str, str], None],
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
 

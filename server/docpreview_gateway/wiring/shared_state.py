@@ -29,7 +29,7 @@ class SharedParts:
 
     @asynccontextmanager
     async def listening(
-        self, on_created: Callable[[str], None], on_called_back: Callable[[str, str], None]
+        self, on_created: Callable[[str], None], on_called_back: Callable[[str, str, str], None]
     ) -> AsyncIterator[None]:
         """Receive the messages of the other replicas while the context is open."""
         messages = partial(redis_messages, self.url, *self.single_flight.channels)

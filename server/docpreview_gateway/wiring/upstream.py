@@ -46,14 +46,14 @@ class CloudParts(NamedTuple):
     """The cloud's job API, the feed of other replicas' reads, and the object store.
 
     `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
-    `called_back` tells the other replicas of a bucket and a job of which a callback has come.
+    `called_back` tells the other replicas of a bucket, a job and its queue of which a callback has come.
     """
 
     jobs: Cached
     feed: JobFeed | None
     objects: CloudObjects
     host_problem: Callable[[str], str]
-    called_back: Callable[[str, str], None]
+    called_back: Callable[[str, str, str], None]
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         yield CloudParts(cached, reads, objects, limiters.problem, came)
 
 
-def _to_nobody(_bucket: str, _job_id: str) -> None:
+def _to_nobody(_bucket: str, _job_id: str, _queue_id: str) -> None:
     """Nobody is there to be told of a callback."""
 
 

@@ -36,7 +36,7 @@ class Scene:
         self.ended_at = int(clock.now()) - ago
         self.reads = 0
         self.told: list[PreviewJob] = []
-        self.came: list[tuple[str, str]] = []
+        self.came: list[tuple[str, str, str]] = []
         self.outcomes: list[str] = []
         self.followed = followed
         self.trust = Trust(lambda: 0.0, self)
@@ -50,10 +50,10 @@ class Scene:
             came=lambda *of: self.came.append(of),
         )
 
-    def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - as the port
+    def working(self, bucket: str, queue_id: str, works: bool) -> None:  # noqa: FBT001 - as the port
         """What is learned is asked of `trust`."""
 
-    def found(self, bucket: str, *, by_callback: bool) -> None:
+    def found(self, bucket: str, queue_id: str, *, by_callback: bool) -> None:
         """Likewise."""
 
     async def __call__(self, operation: GetJob, call: Call) -> PreviewJob:
@@ -62,7 +62,7 @@ class Scene:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        job = PreviewJob(bucket=BUCKET.name, job_id=operation.job_id, state=answer)
+        job = PreviewJob(bucket=BUCKET.name, queue_id="p1", job_id=operation.job_id, state=answer)
         if answer == SUCCESS:
             job.end_time.seconds = self.ended_at
         return job
@@ -141,7 +141,7 @@ async def test_replays_of_old_ends_do_not_make_callbacks_trusted(*, ago: int, wo
     for number in range(LEAST):
         scene.hints.take(BUCKET, f"d{number}")
     await scene.hints.drained()
-    assert scene.trust.works(BUCKET.name) == works
+    assert scene.trust.works(BUCKET.name, "p1") == works
     assert len(scene.came) == (LEAST if works else 0)
 
 
@@ -150,10 +150,10 @@ async def test_a_late_callback_of_a_job_that_is_followed_is_one_that_is_missed(*
     """Of a job that nobody follows it may be a replay, and says nothing."""
     scene = Scene(SUCCESS, followed=followed, ago=int(LATE_SECONDS) + 5)
     for number in range(LEAST):
-        scene.trust.called_back(BUCKET.name, f"c{number}")
+        scene.trust.called_back(PreviewJob(bucket=BUCKET.name, queue_id="p1", job_id=f"c{number}"))
     scene.hints.take(BUCKET, "d1")
     await scene.hints.drained()
-    assert scene.trust.works(BUCKET.name) != followed
+    assert scene.trust.works(BUCKET.name, "p1") != followed
 
 
 async def test_a_flood_of_hints_of_one_job_reads_it_once() -> None:

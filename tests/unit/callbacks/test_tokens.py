@@ -33,3 +33,25 @@ def test_a_token_is_of_one_bucket_one_deployment_and_is_22_characters() -> None:
     assert len(made) == 4
     assert {len(each) for each in made} == {22}
     assert one.bucket(other.token(BUCKETS[0], NOW), BUCKETS, NOW) is None
+
+
+@pytest.mark.parametrize("weeks", [-100, 0, 1000])
+def test_the_token_of_queues_is_known_for_ever_and_is_another_one_than_that_of_creates(weeks: int) -> None:
+    """A queue keeps its address until somebody writes another one."""
+    tokens = CallbackTokens([NEW], "previews")
+    token = tokens.queue_token(BUCKETS[1])
+    assert tokens.bucket(token, BUCKETS, NOW + weeks * WEEK_SECONDS) == BUCKETS[1]
+    assert token != tokens.token(BUCKETS[1], NOW)
+    assert len(token) == 22
+
+
+def test_the_token_of_queues_is_of_one_bucket_one_deployment_and_its_secrets() -> None:
+    old, both = CallbackTokens([OLD], "previews"), CallbackTokens([NEW, OLD], "previews")
+    token = old.queue_token(BUCKETS[0])
+    assert both.bucket(token, BUCKETS, NOW) == BUCKETS[0]
+    assert both.queue_token(BUCKETS[0]) != token
+    assert both.is_queue_token(token, BUCKETS[0])
+    assert not both.is_queue_token(token, BUCKETS[1])
+    assert not both.is_queue_token(both.token(BUCKETS[0], NOW), BUCKETS[0])
+    assert CallbackTokens([NEW], "previews").bucket(token, BUCKETS, NOW) is None
+    assert CallbackTokens([OLD], "others").bucket(token, BUCKETS, NOW) is None

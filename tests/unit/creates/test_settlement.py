@@ -83,6 +83,26 @@ async def test_a_job_is_looked_at_as_the_gateway_and_ever_more_seldom(world: Wor
     assert sum(isinstance(each, GetJob) for each in world.cloud.asked) >= looks
 
 
+class Trusted:
+    """Callbacks that come for jobs of one queue only."""
+
+    def works(self, bucket: str, queue_id: str) -> bool:
+        return (bucket, queue_id) == (BUCKET.name, "p1")
+
+
+@pytest.mark.parametrize(("queue_id", "most"), [("p1", 2), ("p2", 40)])
+async def test_a_job_whose_queue_calls_back_is_hardly_looked_at(world: World, queue_id: str, most: int) -> None:
+    """The callback is the look; one of another queue is looked at as without callbacks."""
+    job = await world.create(request(), COUNTED)
+    world.cloud.jobs[job.job_id][0].queue_id = queue_id
+    at = world.process(callbacks=Trusted())
+    await at.history.hear(BUCKET)
+    world.cloud.asked.clear()
+    for _ in range(100):
+        await world.settle(2, at=at)
+    assert max(1, most // 8) <= sum(isinstance(each, GetJob) for each in world.cloud.asked) <= most
+
+
 async def test_a_record_is_looked_at_by_one_process_at_a_time(world: World) -> None:
     await world.create(request(), COUNTED)
     other = world.process()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docpreview_gateway.creates.imported import OldIds
-    from docpreview_gateway.creates.ports import CreateStore
+    from docpreview_gateway.creates.ports import CallbackTrust, CreateStore
     from docpreview_gateway.creates.records import Record
 
 NOON = 1_794_744_000.0
@@ -287,6 +287,7 @@ class World:
         store: CreateStore | None = None,
         journal: MemoryJournal | None = None,
         times: CloudTimes | None = None,
+        callbacks: CallbackTrust | None = None,
     ) -> Recorded:
         """Another process."""
         times = times or clock()
@@ -298,6 +299,7 @@ class World:
             timing=self.timing,
             tags=self.tags,
             store=store or MemoryCreates(self.data),
+            callbacks=callbacks,
             journal=journal or MemoryJournal(),
             old=self.old,
         )

@@ -55,18 +55,20 @@ async def test_a_restart_sweeps_files_that_no_object_names(tmp_path: Path) -> No
 
 
 async def test_a_database_of_an_earlier_version_gets_what_it_lacks(tmp_path: Path) -> None:
-    """Its objects have no checksum; new ones have."""
+    """Its objects have no checksum, new ones have; its queues tell nobody."""
     async with Emulator(tmp_path) as emulator:
         emulator.put_object(BUCKET, REGION, "old", b"kept")
     with closing(sqlite3.connect(tmp_path / "emulator.sqlite3")) as connection, connection:
         for column in ("crc64", "metadata"):
             connection.execute(f"ALTER TABLE objects DROP COLUMN {column}")
+        connection.execute("ALTER TABLE queues DROP COLUMN notify")
     async with Emulator(tmp_path) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "new", b"kept")
         old, new = await cloud.fetch("old"), await cloud.fetch("new")
         assert (old.body, new.body) == (b"kept", b"kept")
         checksum = "x-cos-hash-crc64ecma"
         assert (checksum in old.headers, checksum in new.headers) == (False, True)
+        assert (await cloud.send("GET", "/docqueue")).text("QueueList/NotifyConfig/State") == "Off"
 
 
 async def test_a_corrupt_database_is_refused_with_its_file_and_what_to_do(tmp_path: Path) -> None:

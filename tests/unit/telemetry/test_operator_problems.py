@@ -169,10 +169,10 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
     (
         "callbacks-missing",
         False,
-        [("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "poll"}, 6)],
+        [("docpreview_callback_ends_total", {"bucket": BUCKET, "queue": "p1", "found": "poll"}, 6)],
         [
-            ("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "poll"}, 6),
-            ("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "callback"}, 6),
+            ("docpreview_callback_ends_total", {"bucket": BUCKET, "queue": "p1", "found": "poll"}, 6),
+            ("docpreview_callback_ends_total", {"bucket": BUCKET, "queue": "p1", "found": "callback"}, 6),
         ],
     ),
     (

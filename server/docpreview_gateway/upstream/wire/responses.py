@@ -94,9 +94,14 @@ def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: st
 def queue_page(body: bytes, bucket: str) -> QueuePage:
     """A page of queues."""
     root = xml_codec.read(body, "Response")
-    queues = tuple(_queue(found, bucket) for found in _items(root, "QueueList", "QueueId"))
-    total = _integer(text(root, "TotalCount"))
-    return QueuePage(queues, total or len(queues), _ids(root, "NonExistPIDs"))
+    nodes, total = queue_nodes(root)
+    return QueuePage(tuple(_queue(found, bucket) for found in nodes), total, _ids(root, "NonExistPIDs"))
+
+
+def queue_nodes(root: Node) -> tuple[list[Node], int]:
+    """The queues of a page, each with an id, and how many all pages have. UPSTREAM_BAD_RESPONSE as for jobs."""
+    found = _items(root, "QueueList", "QueueId")
+    return found, _integer(text(root, "TotalCount")) or len(found)
 
 
 def _details(root: Node) -> list[Node]:
