@@ -82,6 +82,21 @@ async def test_a_callback_tells_of_the_end_once(emulator: Emulator, cloud: Cloud
         assert await answer.json() == [{"job_id": job_id, "status": 200, "problem": ""}]
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.1])
+async def test_an_end_that_is_set_while_a_job_waits_or_runs_is_told_once(
+    tmp_path: Path, receiver: Receiver, delay: float
+) -> None:
+    async with Emulator(tmp_path, settings=Settings(submit_delay=delay)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(1))
+        emulator.hold_jobs()
+        job_id = await job_of(cloud, receiver.address)
+        emulator.set_job_state(job_id, "Success")
+        await sent(emulator, 1)
+        await asyncio.sleep(2 * delay)
+        await sent(emulator, 1)
+    assert receiver.jobs == [(job_id, "Success")]
+
+
 async def test_a_lost_callback_never_comes_and_the_next_one_does(
     emulator: Emulator, cloud: Cloud, receiver: Receiver
 ) -> None:
