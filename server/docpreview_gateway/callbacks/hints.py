@@ -161,6 +161,9 @@ class Hints:
                 self._telemetry.callback("known")
                 _ = self._told(bucket, known)
                 self._trust.came_late(bucket.name, job_id)
+                if self._is_recent(bucket, known):
+                    # A poll of another replica may have been a moment faster.
+                    self._came(bucket.name, job_id)
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
             job = await self._read(GetJob(bucket, job_id), call)
@@ -180,12 +183,16 @@ class Hints:
 
     def _learn(self, bucket: Bucket, job: PreviewJob, *, followed: bool) -> None:
         """Learn from an end that a callback told, unless it is an old one: that may be a replay."""
-        ago = self._times.now(bucket.ci_host) - job.end_time.seconds if job.HasField("end_time") else 0.0
-        if ago <= LATE_SECONDS:
+        if self._is_recent(bucket, job):
             self._trust.called_back(bucket.name, job.job_id)
             self._came(bucket.name, job.job_id)
         elif followed:
-            self._trust.missed(bucket.name)
+            self._trust.missed(bucket.name, job.job_id)
+
+    def _is_recent(self, bucket: Bucket, job: PreviewJob) -> bool:
+        """Whether a job has ended so lately that a callback of it is no replay, by the cloud's clock."""
+        ago = self._times.now(bucket.ci_host) - job.end_time.seconds if job.HasField("end_time") else 0.0
+        return ago <= LATE_SECONDS
 
     def _remember(self, key: tuple[str, str], now: float) -> None:
         self._read_at[key] = now

@@ -42,7 +42,8 @@ class Trust:
     def __init__(self, elapsed: Callable[[], float], telemetry: TrustTelemetry) -> None:
         self._elapsed = elapsed
         self._telemetry = telemetry
-        self._ends: dict[str, deque[tuple[float, bool]]] = {}
+        self._ends: dict[str, deque[tuple[float, str, bool]]] = {}
+        """When each job ended, and whether its callback came first."""
         self._polled: dict[tuple[str, str], float] = {}
         """Jobs whose end a poll has found, and whose callback may still come."""
         self._works: dict[str, bool] = {}
@@ -54,7 +55,7 @@ class Trust:
         ends = self._ends.get(bucket, deque())
         while ends and now - ends[0][0] > HOUR:
             ends.popleft()
-        came = sum(came for _, came in ends)
+        came = sum(came for _, _, came in ends)
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
         if works != self._works.get(bucket, False):
             self._works[bucket] = works
@@ -64,21 +65,22 @@ class Trust:
     def called_back(self, bucket: str, job_id: str) -> None:
         """A callback has told of a job, and a read has shown that it has ended."""
         self._polled.pop((bucket, job_id), None)
-        self._note(bucket, self._elapsed(), came=True)
+        self._note(bucket, job_id, self._elapsed(), came=True)
 
     def called_back_elsewhere(self, bucket: str, job_id: str) -> None:
-        """A callback has told another replica of a job, which counts its end."""
+        """A callback has told another replica of a job, which counts its end. It may have told this one before."""
         self._polled.pop((bucket, job_id), None)
-        self._keep(bucket, self._elapsed(), came=True)
+        if all(job_id != other for _, other, _ in self._ends.get(bucket, ())):
+            self._keep(bucket, job_id, self._elapsed(), came=True)
 
-    def missed(self, bucket: str) -> None:
+    def missed(self, bucket: str, job_id: str) -> None:
         """The callback of a job that is followed here came so late that it is as good as none."""
-        self._note(bucket, self._elapsed(), came=False)
+        self._note(bucket, job_id, self._elapsed(), came=False)
 
     def came_late(self, bucket: str, job_id: str) -> None:
         """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
         if self._polled.pop((bucket, job_id), None) is not None:
-            self._note(bucket, self._elapsed(), came=True)
+            self._note(bucket, job_id, self._elapsed(), came=True)
 
     def polled(self, bucket: str, job_id: str) -> None:
         """A poll has found that a job has ended, of which no callback had told here."""
@@ -91,11 +93,11 @@ class Trust:
             if now - at < GRACE_SECONDS:
                 break
             del self._polled[key]
-            self._note(key[0], at, came=False)
+            self._note(*key, at, came=False)
 
-    def _note(self, bucket: str, at: float, *, came: bool) -> None:
+    def _note(self, bucket: str, job_id: str, at: float, *, came: bool) -> None:
         self._telemetry.found(bucket, by_callback=came)
-        self._keep(bucket, at, came=came)
+        self._keep(bucket, job_id, at, came=came)
 
-    def _keep(self, bucket: str, at: float, *, came: bool) -> None:
-        self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, came))
+    def _keep(self, bucket: str, job_id: str, at: float, *, came: bool) -> None:
+        self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, job_id, came))

@@ -11,8 +11,11 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.callbacks.hints import AHEAD_SECONDS, LATE_SECONDS, MOST_READS, MOST_WAITING, Hints
 from docpreview_gateway.callbacks.trust import LEAST, Trust
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from docpreview_gateway.upstream.operations import GetJob
 from tests.fakes.clock import FakeClock
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.unit.conftest import BUCKET
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.operations import GetJob
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 
@@ -35,6 +36,7 @@ class Scene:
         self.answers = list(answers)
         self.ended_at = int(clock.now()) - ago
         self.reads = 0
+        self.known: PreviewJob | None = None
         self.told: list[PreviewJob] = []
         self.came: list[tuple[str, str]] = []
         self.outcomes: list[str] = []
@@ -68,7 +70,7 @@ class Scene:
         return job
 
     async def last_seen(self, _bucket: Bucket, _job_id: str) -> PreviewJob | None:
-        return None
+        return self.known
 
     def callback(self, outcome: str) -> None:
         self.outcomes.append(outcome)
@@ -160,6 +162,16 @@ async def test_a_late_callback_of_a_job_that_is_followed_is_one_that_is_missed(*
     scene.hints.take(BUCKET, "d1")
     await scene.hints.drained()
     assert scene.trust.works(BUCKET.name) != followed
+
+
+@pytest.mark.parametrize(("ago", "came"), [(0, [(BUCKET.name, "d1")]), (int(LATE_SECONDS) + 5, [])])
+async def test_the_other_replicas_hear_of_a_callback_whose_end_is_known(ago: int, came: list[tuple[str, str]]) -> None:
+    """A poll of theirs may have found it a moment before. Of an old end it is a replay."""
+    scene = Scene(SUCCESS, ago=ago)
+    scene.known = await scene(GetJob(BUCKET, "d1"), Call("", 0.0, GATEWAY, no_cache=True))
+    scene.hints.take(BUCKET, "d1")
+    await scene.hints.drained()
+    assert (scene.reads, scene.outcomes, scene.came) == (1, ["read", "known"], came)
 
 
 async def test_a_flood_of_hints_of_one_job_reads_it_once() -> None:

@@ -79,3 +79,13 @@ def test_what_another_replica_was_called_back_about_teaches_and_is_counted_there
     scene.now += GRACE_SECONDS
     assert scene.trust.works("docs")
     assert scene.ends == []
+
+
+def test_what_several_replicas_were_called_back_about_teaches_once() -> None:
+    """Of a callback that came twice, or of a job that this one was called back about too."""
+    scene = Scene()
+    scene.come(1)
+    for _ in range(LEAST):
+        scene.trust.called_back_elsewhere("docs", "c0")
+        scene.trust.called_back_elsewhere("docs", "e0")
+    assert not scene.trust.works("docs")
