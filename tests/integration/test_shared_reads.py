@@ -265,6 +265,21 @@ async def test_a_replica_misses_no_read_between_its_look_into_the_cache_and_its_
     assert found is not None
 
 
+async def test_a_wait_that_shared_state_does_not_know_any_more_asks_again(tmp_path: Path) -> None:
+    """A moment without it must not make a replica deaf for as long as it waits."""
+    with running_redis(tmp_path) as server:
+        async with replicas(server.url, 2) as (reader, follower):
+            waiting = asyncio.create_task(follower.reads.next(BUCKET, JOB, 30, nothing))
+            await asyncio.sleep(0.1)
+            server.kill()
+            server.start()
+            async with asyncio.timeout(20):
+                while not waiting.done():
+                    await reader.get()
+                    await asyncio.sleep(0.2)
+            assert waiting.result() is not None
+
+
 async def test_what_a_replica_has_missed_ends_its_wait(three: list[Replica]) -> None:
     known = PreviewJob(job_id=JOB)
 

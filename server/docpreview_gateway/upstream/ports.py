@@ -160,8 +160,11 @@ class SingleFlight(Protocol):
         """End a lease and send the result (b"": none) to the subscribed replicas. Does not block."""
         ...
 
-    async def ask(self, key: str, seconds: float) -> None:
-        """Have the next result within `seconds` sent to this replica's subscription, whichever replica reads."""
+    async def ask(self, key: str, seconds: float) -> bool:
+        """Have the next result within `seconds` sent to this replica's subscription, whichever replica reads.
+
+        False: shared state did not answer, and nothing will be sent.
+        """
         ...
 
     def created(self, bucket: str) -> None:

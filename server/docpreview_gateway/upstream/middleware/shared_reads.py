@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LEASE_CHECK_SECONDS = 0.5
 """Seconds between checks whether the leader still holds its lease."""
 
+ASK_AGAIN_SECONDS = 1.0
+"""Pause before a replica asks again for the reads of others, when shared state did not answer."""
+
 
 class SharedReads:
     """An `Upstream` with single-flight reads across replicas, and a `JobFeed` of their results."""
@@ -56,11 +59,12 @@ class SharedReads:
         end = time.monotonic() + seconds
         key = cache_entries.job_key(bucket, job_id)
         with self._single_flight.subscribe(key) as subscription:
-            await self._single_flight.ask(key, seconds)
-            if (job := await missed()) is not None:
-                return job
-            while (shared := await subscription.next(max(0.0, end - time.monotonic()))) is not None:
-                entry = cache_entries.decode(key, shared)
+            while (left := end - time.monotonic()) > 0:
+                listens = await self._single_flight.ask(key, left)
+                if (job := await missed()) is not None:
+                    return job
+                shared = await subscription.next(left if listens else min(left, ASK_AGAIN_SECONDS))
+                entry = cache_entries.decode(key, shared) if shared else None
                 if entry is not None and entry.job is not None:
                     return entry.job
         return None
