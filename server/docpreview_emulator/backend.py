@@ -42,7 +42,7 @@ class Backend:
         shutil.rmtree(work, ignore_errors=True)
         self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
         converter = Converter(self.objects, self.worker, self.office, work)
-        self.callbacks = Callbacks(self.jobs, self.queues, self.faults)
+        self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
 
     def start(self) -> None:

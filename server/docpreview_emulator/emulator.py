@@ -12,6 +12,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from docpreview_emulator.backend import Backend
+from docpreview_emulator.callbacks import CallbackRecord
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
@@ -159,6 +160,11 @@ class Emulator:
                 return job
         finally:
             self._backend.jobs.on_change.remove(notice)
+
+    @property
+    def callbacks(self) -> list[CallbackRecord]:
+        """The newest callbacks that were sent, in the order of their answers."""
+        return list(self._backend.callbacks.records)
 
     # Controls
 

@@ -42,6 +42,21 @@ class Kind(StrEnum):
     TWICE = "twice"
     """A callback is sent twice."""
 
+    EARLY = "early"
+    """A callback comes before the end that it tells: reads show its job as running for `seconds` after it."""
+
+    REVERSE = "reverse"
+    """The next `times` callbacks are kept until the last of their jobs has ended, and sent in reverse order."""
+
+    OTHER_STATE = "other_state"
+    """A callback says that a job has failed that has succeeded, and the other way round."""
+
+    OTHER_JOB = "other_job"
+    """A callback names another job of the bucket, or a made-up one when there is none."""
+
+    WRONG_TOKEN = "wrong_token"
+    """A callback goes to an address whose last part is another one of the same length."""
+
 
 class Operation(StrEnum):
     """The requests that a fault applies to."""
@@ -56,10 +71,15 @@ class Operation(StrEnum):
     OBJECT = "object"
     OTHER = "other"
     CALLBACK = "callback"
-    """Not a request to the emulator but one that it makes: `*` does not mean it. Of the kinds `latency` makes it late,
-    `drop_before` loses it, `twice` doubles it."""
+    """Not a request to the emulator but one that it makes: `*` does not mean it. It has kinds of its own, and
+    `latency`, which makes it late, and `drop_before`, which loses it."""
 
 
+_OF_CALLBACKS_ONLY = frozenset(
+    {Kind.TWICE, Kind.EARLY, Kind.REVERSE, Kind.OTHER_STATE, Kind.OTHER_JOB, Kind.WRONG_TOKEN}
+)
+_OF_CALLBACKS = _OF_CALLBACKS_ONLY | {Kind.LATENCY, Kind.DROP_BEFORE}
+_LEAST_REVERSED = 2
 _STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
 
 
@@ -97,6 +117,18 @@ class Fault:
             raise ControlError("status must be between 300 and 599")
         if self.seconds < 0 or self.skip < 0 or (self.times is not None and self.times < 1):
             raise ControlError("seconds and skip must not be negative, times must be at least 1 or null")
+        self._check_operation()
+
+    def _check_operation(self) -> None:
+        if self.operation is Operation.CALLBACK and self.kind not in _OF_CALLBACKS:
+            accepted = ", ".join(kind for kind in Kind if kind in _OF_CALLBACKS)
+            raise ControlError(f"kind {self.kind} is none of operation callback; accepted: {accepted}")
+        if self.operation is not Operation.CALLBACK and self.kind in _OF_CALLBACKS_ONLY:
+            raise ControlError(f"kind {self.kind} is one of operation callback only, not of {self.operation}")
+        if self.kind is Kind.EARLY and not self.seconds:
+            raise ControlError("early needs seconds: how long reads show the job as running after its callback")
+        if self.kind is Kind.REVERSE and (self.times is None or self.times < _LEAST_REVERSED):
+            raise ControlError("reverse needs times of at least 2: the callbacks that are sent in reverse order")
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> "Fault":

@@ -3,7 +3,8 @@
 import json
 import secrets
 import sqlite3
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from docpreview_emulator.clock import Clock
@@ -24,6 +25,7 @@ class JobTable:
         self._clock = clock
         self._retention = retention
         self._list_delay = list_delay
+        self._running_until: dict[str, float] = {}
         self.on_change: list[Callable[[str], None]] = []
 
     def add(self, bucket: Bucket, queue_id: str, spec: JobSpec, *, paused: bool) -> Job:
@@ -58,7 +60,14 @@ class JobTable:
                 "SELECT * FROM jobs WHERE job_id = ? AND bucket = ? AND region = ? AND created > ?",
                 (job_id, bucket.name, bucket.region, self._horizon()),
             ).fetchone()
-        return _job(row) if row else None
+        job = _job(row) if row else None
+        if job is not None and time.monotonic() < self._running_until.get(job_id, 0.0):
+            return replace(job, state=State.RUNNING, ended=None, result=None)
+        return job
+
+    def show_running(self, job_id: str, seconds: float) -> None:
+        """Make `find` show a job as running for so many seconds, though it has ended."""
+        self._running_until[job_id] = time.monotonic() + seconds
 
     def all(self) -> list[Job]:
         """Every job of every bucket, oldest first."""

@@ -30,6 +30,7 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.delete("/_emulator/faults", _answered(control.clear_faults)),
         web.get("/_emulator/requests", _answered(control.requests)),
         web.delete("/_emulator/requests", _answered(control.clear_requests)),
+        web.get("/_emulator/callbacks", _answered(control.callbacks)),
         web.get("/_emulator/clock", _answered(control.clock)),
         web.put("/_emulator/clock", _answered(control.set_clock)),
         web.post("/_emulator/queues/{queue_id}/pause", _answered(control.pause)),
@@ -87,6 +88,9 @@ class _Control:
     async def clear_requests(self, _request: web.Request) -> object:
         self._backend.recorder.clear()
         return []
+
+    async def callbacks(self, _request: web.Request) -> object:
+        return [record.as_dict() for record in self._backend.callbacks.records]
 
     async def clock(self, _request: web.Request) -> object:
         return {"offset_seconds": self._backend.clock.offset_seconds, "now": self._backend.clock.now()}

@@ -40,7 +40,7 @@ class Scheduler:
         self._converter = converter
         self._settings = settings
         self._by_queue: dict[str, _QueueJobs] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[bool]] = {}
         self._released = asyncio.Event()
         self._released.set()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -103,33 +103,34 @@ class Scheduler:
 
     def _finished(self, job_id: str, queue_id: str) -> None:
         task = self._tasks.pop(job_id, None)
-        if task is not None and not task.cancelled():
+        if task is not None and not task.cancelled() and task.result():
             self._ended(job_id)
         queue = self._by_queue.get(queue_id)
         if queue is not None:
             queue.running -= 1
             self.start_waiting(queue_id)
 
-    async def _run(self, job_id: str) -> None:
-        """Run one job to its terminal state. Any error fails the job, never the scheduler."""
+    async def _run(self, job_id: str) -> bool:
+        """Run one job to its end; whether this has ended it. Any error fails the job, never the scheduler."""
         try:
             if not self._jobs.start(job_id):
-                return
+                return False
             await self._released.wait()
             await asyncio.sleep(self._settings.run_delay)
             result = await self._converter.convert(self._jobs.get(job_id))
-            self._jobs.succeed(job_id, result)
+            return self._jobs.succeed(job_id, result)
         except JobFailure as failure:
-            self._fail(job_id, failure.code, failure.message)
+            return self._fail(job_id, failure.code, failure.message)
         except (StorageError, OSError) as error:
             _log.error("job %s: %s", job_id, error)
-            self._fail(job_id, "InternalError", str(error))
+            return self._fail(job_id, "InternalError", str(error))
         except Exception:  # noqa: BLE001 - logged in full; one job must not end all others
             _log.exception("job %s failed with an internal error of the emulator", job_id)
-            self._fail(job_id, "InternalError", "Internal error of the emulator; see its log.")
+            return self._fail(job_id, "InternalError", "Internal error of the emulator; see its log.")
 
-    def _fail(self, job_id: str, code: str, message: str) -> None:
+    def _fail(self, job_id: str, code: str, message: str) -> bool:
         try:
-            self._jobs.fail(job_id, code, message)
+            return self._jobs.fail(job_id, code, message)
         except StorageError as error:
             _log.error("job %s cannot be marked as failed: %s", job_id, error)
+            return False

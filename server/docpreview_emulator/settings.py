@@ -28,6 +28,9 @@ class Settings:
     skew_tolerance: float = 900.0
     """Tolerance for a signature's window that begins in the future; the cloud's own value is not published."""
 
+    callback_seconds: float = 5.0
+    """Time that a receiver of callbacks has to answer; the cloud's own value is not published."""
+
     retention: float = 30 * 86400.0
     """Retention of jobs (one month in the cloud)."""
 

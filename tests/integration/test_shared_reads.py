@@ -242,13 +242,51 @@ async def test_a_follower_that_receives_garbage_reads_itself(three: list[Replica
     await first
 
 
+async def nothing() -> None:
+    """Nothing was missed."""
+
+
 async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list[Replica]) -> None:
     """Whatever its reason; without a read within the wait there is no result."""
-    waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5)) for each in three]
+    waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5, nothing)) for each in three]
     await asyncio.sleep(0.1)
     await three[0].get()
     assert {(await each).job_id for each in waiting if await each} == {JOB}  # type: ignore[union-attr]
-    assert await three[1].reads.next(BUCKET, JOB, 0.05) is None
+    assert await three[1].reads.next(BUCKET, JOB, 0.05, nothing) is None
+
+
+async def test_a_replica_misses_no_read_between_its_look_into_the_cache_and_its_wait(three: list[Replica]) -> None:
+    """It asks what it has missed once it gets all that follows, so one of the two has the read."""
+
+    async def read_meanwhile() -> None:
+        await three[0].get()
+
+    found = await three[1].reads.next(BUCKET, JOB, 5, read_meanwhile)
+    assert found is not None
+
+
+async def test_a_wait_that_shared_state_does_not_know_any_more_asks_again(tmp_path: Path) -> None:
+    """A moment without it must not make a replica deaf for as long as it waits."""
+    with running_redis(tmp_path) as server:
+        async with replicas(server.url, 2) as (reader, follower):
+            waiting = asyncio.create_task(follower.reads.next(BUCKET, JOB, 30, nothing))
+            await asyncio.sleep(0.1)
+            server.kill()
+            server.start()
+            async with asyncio.timeout(20):
+                while not waiting.done():
+                    await reader.get()
+                    await asyncio.sleep(0.2)
+            assert waiting.result() is not None
+
+
+async def test_what_a_replica_has_missed_ends_its_wait(three: list[Replica]) -> None:
+    known = PreviewJob(job_id=JOB)
+
+    async def missed() -> PreviewJob:
+        return known
+
+    assert await three[1].reads.next(BUCKET, JOB, 5, missed) is known
 
 
 async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Replica]) -> None:

@@ -40,7 +40,10 @@ MOST_AGAIN = 1_000
 """Jobs that are to be read again."""
 
 MOST_READS = 64
-"""Reads in flight; hints beyond are dropped, and polling finds what they told."""
+"""Reads in flight."""
+
+MOST_WAITING = 5_000
+"""Jobs that wait to be read; hints beyond are dropped, and polling finds what they told."""
 
 MOST_REMEMBERED = 10_000
 """Jobs that were read in the last second."""
@@ -54,8 +57,8 @@ class HintTelemetry(Protocol):
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names.
 
-        `read`, `repeated`, `full`, `known` (ended before), `foreign` (no token of ours), `malformed`, `limited` (too
-        many in a short time), or `failed`.
+        `read`, `repeated`, `full` (too many wait to be read), `known` (ended before), `foreign` (no token of ours),
+        `malformed`, `limited` (too many in a short time), or `failed`.
         """
         ...
 
@@ -101,37 +104,47 @@ class Hints:
         self._telemetry = telemetry
         self._tasks = BackgroundTasks()
         self._reading = 0
+        self._waiting: dict[tuple[str, str], tuple[Bucket, int]] = {}
+        """Jobs to be read, the oldest first, each with its bucket and the number of its reads so far."""
         self._read_at: dict[tuple[str, str], float] = {}
 
     def take(self, bucket: Bucket, job_id: str) -> Outcome:
-        """Read a job in the background, unless it was read a moment ago, or too many are being read."""
+        """Read a job in the background, unless it was read a moment ago, waits to be read, or too many do."""
         key, now = (bucket.name, job_id), time.monotonic()
         outcome: Outcome = "read"
-        if now - self._read_at.get(key, -AGAIN_SECONDS) < AGAIN_SECONDS:
+        if key in self._waiting or now - self._read_at.get(key, -AGAIN_SECONDS) < AGAIN_SECONDS:
             outcome = "repeated"
-        elif self._reading >= MOST_READS:
+        elif not self._start(bucket, job_id, 0):
             outcome = "full"
-        else:
-            self._start(bucket, job_id, 0)
         self._telemetry.callback(outcome)
         return outcome
 
     async def drained(self) -> None:
-        """Wait until no job is being read, and read none again."""
+        """Wait until no job is being read. Those that wait for it are not read any more, and none is read again."""
+        self._waiting.clear()
         await self._tasks.drain()
         for timer in self._again.values():
             timer.cancel()
         self._again.clear()
 
-    def _start(self, bucket: Bucket, job_id: str, tries: int) -> None:
+    def _start(self, bucket: Bucket, job_id: str, tries: int) -> bool:
+        """Read a job as soon as fewer than MOST_READS are being read; whether there was room for it."""
         key = (bucket.name, job_id)
         if (timer := self._again.pop(key, None)) is not None:
             timer.cancel()
-        if self._reading >= MOST_READS:
-            return
-        self._remember(key, time.monotonic())
-        self._reading += 1
-        _ = self._tasks.start(self._job(bucket, job_id, tries), "read of a job that was called back")
+        if len(self._waiting) >= MOST_WAITING:
+            return False
+        self._waiting[key] = bucket, tries
+        self._read_waiting()
+        return True
+
+    def _read_waiting(self) -> None:
+        while self._waiting and self._reading < MOST_READS:
+            key = next(iter(self._waiting))
+            bucket, tries = self._waiting.pop(key)
+            self._remember(key, time.monotonic())
+            self._reading += 1
+            _ = self._tasks.start(self._job(bucket, key[1], tries), "read of a job that was called back")
 
     def _start_again(self, bucket: Bucket, job_id: str, tries: int) -> None:
         """Read a job again after a pause, `tries` times before; no more than a few times."""
@@ -148,6 +161,9 @@ class Hints:
                 self._telemetry.callback("known")
                 _ = self._told(bucket, known)
                 self._trust.came_late(bucket.name, job_id)
+                if self._is_recent(bucket, known):
+                    # A poll of another replica may have been a moment faster.
+                    self._came(bucket.name, job_id, known.queue_id)
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
             job = await self._read(GetJob(bucket, job_id), call)
@@ -163,15 +179,20 @@ class Hints:
                 self._start_again(bucket, job_id, tries)
         finally:
             self._reading -= 1
+            self._read_waiting()
 
     def _learn(self, bucket: Bucket, job: PreviewJob, *, followed: bool) -> None:
         """Learn from an end that a callback told, unless it is an old one: that may be a replay."""
-        ago = self._times.now(bucket.ci_host) - job.end_time.seconds if job.HasField("end_time") else 0.0
-        if ago <= LATE_SECONDS:
+        if self._is_recent(bucket, job):
             self._trust.called_back(job)
             self._came(bucket.name, job.job_id, job.queue_id)
         elif followed:
             self._trust.missed(job)
+
+    def _is_recent(self, bucket: Bucket, job: PreviewJob) -> bool:
+        """Whether a job has ended so lately that a callback of it is no replay, by the cloud's clock."""
+        ago = self._times.now(bucket.ci_host) - job.end_time.seconds if job.HasField("end_time") else 0.0
+        return ago <= LATE_SECONDS
 
     def _remember(self, key: tuple[str, str], now: float) -> None:
         self._read_at[key] = now

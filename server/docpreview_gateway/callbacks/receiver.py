@@ -28,6 +28,9 @@ STOP_SECONDS = 1.0
 BODY_SECONDS = 10.0
 """Seconds in which the body of a callback must have come."""
 
+MOST_CONNECTIONS = 1000
+"""Most open connections: the cloud opens one for each job, and many jobs may end in the same second."""
+
 OF_PEER, OF_ALL = Rate(200, 2000), Rate(400, 4000)
 """Most callbacks with a token of ours, from one address and in all. Behind an Ingress all have its address."""
 
@@ -87,11 +90,12 @@ class Receiver:
     @asynccontextmanager
     async def serving(self, host: str, port: int, *, shared: bool = False) -> AsyncIterator[int]:
         """Serve while the context is open. Yields the port. OSError when it is taken; `shared` ones have others too."""
-        server = BoundedServer(self.answer, answer_seconds=BODY_SECONDS, name="callback port")
+        server = BoundedServer(self.answer, most=MOST_CONNECTIONS, answer_seconds=BODY_SECONDS, name="callback port")
         runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port, reuse_port=shared or None).start()
+            site = web.TCPSite(runner, host, port, backlog=MOST_CONNECTIONS, reuse_port=shared or None)
+            await site.start()
             yield runner.addresses[0][1]
         finally:
             await runner.cleanup()

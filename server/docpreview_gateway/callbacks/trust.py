@@ -50,7 +50,8 @@ class Trust:
     def __init__(self, elapsed: Callable[[], float], telemetry: TrustTelemetry) -> None:
         self._elapsed = elapsed
         self._telemetry = telemetry
-        self._ends: dict[_Queue, deque[tuple[float, bool]]] = {}
+        self._ends: dict[_Queue, deque[tuple[float, str, bool]]] = {}
+        """When each job ended, and whether its callback came first."""
         self._polled: dict[tuple[str, str], tuple[float, str]] = {}
         """Jobs whose end a poll has found, and whose callback may still come: when, and their queues."""
         self._works: dict[_Queue, bool] = {}
@@ -71,7 +72,7 @@ class Trust:
         ends = self._ends.get(queue, deque())
         while ends and now - ends[0][0] > HOUR:
             ends.popleft()
-        came = sum(came for _, came in ends)
+        came = sum(came for _, _, came in ends)
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
         if works != self._works.get(queue, False):
             self._works[queue] = works
@@ -81,21 +82,23 @@ class Trust:
     def called_back(self, job: PreviewJob) -> None:
         """A callback has told of a job, and a read has shown that it has ended."""
         self._polled.pop((job.bucket, job.job_id), None)
-        self._note((job.bucket, job.queue_id), self._elapsed(), came=True)
+        self._note((job.bucket, job.queue_id), job.job_id, self._elapsed(), came=True)
 
     def called_back_elsewhere(self, bucket: str, job_id: str, queue_id: str) -> None:
-        """A callback has told another replica of a job, which counts its end."""
+        """A callback has told another replica of a job, which counts its end. It may have told this one before."""
         self._polled.pop((bucket, job_id), None)
-        self._keep((bucket, queue_id), self._elapsed(), came=True)
+        queue = bucket, queue_id
+        if all(job_id != other for _, other, _ in self._ends.get(queue, ())):
+            self._keep(queue, job_id, self._elapsed(), came=True)
 
     def missed(self, job: PreviewJob) -> None:
         """The callback of a job that is followed here came so late that it is as good as none."""
-        self._note((job.bucket, job.queue_id), self._elapsed(), came=False)
+        self._note((job.bucket, job.queue_id), job.job_id, self._elapsed(), came=False)
 
     def came_late(self, bucket: str, job_id: str) -> None:
         """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
         if (polled := self._polled.pop((bucket, job_id), None)) is not None:
-            self._note((bucket, polled[1]), self._elapsed(), came=True)
+            self._note((bucket, polled[1]), job_id, self._elapsed(), came=True)
 
     def polled(self, job: PreviewJob) -> None:
         """A poll has found that a job has ended, of which no callback had told here."""
@@ -108,11 +111,11 @@ class Trust:
             if now - at < GRACE_SECONDS:
                 break
             del self._polled[key]
-            self._note((key[0], queue_id), at, came=False)
+            self._note((key[0], queue_id), key[1], at, came=False)
 
-    def _note(self, queue: _Queue, at: float, *, came: bool) -> None:
+    def _note(self, queue: _Queue, job_id: str, at: float, *, came: bool) -> None:
         self._telemetry.found(*queue, by_callback=came)
-        self._keep(queue, at, came=came)
+        self._keep(queue, job_id, at, came=came)
 
-    def _keep(self, queue: _Queue, at: float, *, came: bool) -> None:
-        self._ends.setdefault(queue, deque(maxlen=ENDS)).append((at, came))
+    def _keep(self, queue: _Queue, job_id: str, at: float, *, came: bool) -> None:
+        self._ends.setdefault(queue, deque(maxlen=ENDS)).append((at, job_id, came))

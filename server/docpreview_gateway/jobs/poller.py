@@ -175,9 +175,16 @@ class Poller:
         if self._feed is None:
             await asyncio.sleep(seconds)
             return None
-        job = await self._feed.next(self._bucket, self._job_id, seconds)
+        job = await self._feed.next(self._bucket, self._job_id, seconds, self._missed)
         self._follows = job is not None
         return job
+
+    async def _missed(self) -> PreviewJob | None:
+        """The job if another replica has read its end before this one listened: only a rare poll would find it."""
+        if self._last_seen is None or not self._is_called_back:
+            return None
+        job = await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
+        return job if job is not None and job.state in TERMINAL else None
 
     async def _poll(self) -> PreviewJob:
         if self._tracing is None:

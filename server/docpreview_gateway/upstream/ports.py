@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
@@ -160,8 +160,11 @@ class SingleFlight(Protocol):
         """End a lease and send the result (b"": none) to the subscribed replicas. Does not block."""
         ...
 
-    async def ask(self, key: str, seconds: float) -> None:
-        """Have the next result within `seconds` sent to this replica's subscription, whichever replica reads."""
+    async def ask(self, key: str, seconds: float) -> bool:
+        """Have the next result within `seconds` sent to this replica's subscription, whichever replica reads.
+
+        False: shared state did not answer, and nothing will be sent.
+        """
         ...
 
     def created(self, bucket: str) -> None:
@@ -176,8 +179,13 @@ class SingleFlight(Protocol):
 class JobFeed(Protocol):
     """Jobs as other replicas read them."""
 
-    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
-        """The job as soon as a replica has read it; None after `seconds`."""
+    async def next(
+        self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]
+    ) -> PreviewJob | None:
+        """The job as soon as a replica has read it; None after `seconds`.
+
+        `missed` is called once nothing is missed any more; what it gives, unless None, was read before.
+        """
         ...
 
 

@@ -130,10 +130,11 @@ class RedisSingleFlight:
         arguments = self._replica, self._reply_channel, f"{key}\n", value, _milliseconds(RESULT_TTL_SECONDS)
         self._in_background(self._run(_PUBLISH, key, *arguments))
 
-    async def ask(self, key: str, seconds: float) -> None:
-        """Register as a follower of any read of the key that ends within these seconds."""
-        if self._is_listening:
-            await self._run(_ASK, key, self._replica, _milliseconds(seconds))
+    async def ask(self, key: str, seconds: float) -> bool:
+        """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
+        if not self._is_listening:
+            return False
+        return await self._run(_ASK, key, self._replica, _milliseconds(seconds)) is not None
 
     def created(self, bucket: str) -> None:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""

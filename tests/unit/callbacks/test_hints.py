@@ -9,10 +9,13 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.callbacks.hints import AHEAD_SECONDS, LATE_SECONDS, Hints
+from docpreview_gateway.callbacks.hints import AHEAD_SECONDS, LATE_SECONDS, MOST_READS, MOST_WAITING, Hints
 from docpreview_gateway.callbacks.trust import LEAST, Trust
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from docpreview_gateway.upstream.operations import GetJob
 from tests.fakes.clock import FakeClock
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.unit.conftest import BUCKET
@@ -21,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.operations import GetJob
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 
@@ -35,6 +36,7 @@ class Scene:
         self.answers = list(answers)
         self.ended_at = int(clock.now()) - ago
         self.reads = 0
+        self.known: PreviewJob | None = None
         self.told: list[PreviewJob] = []
         self.came: list[tuple[str, str, str]] = []
         self.outcomes: list[str] = []
@@ -68,7 +70,7 @@ class Scene:
         return job
 
     async def last_seen(self, _bucket: Bucket, _job_id: str) -> PreviewJob | None:
-        return None
+        return self.known
 
     def callback(self, outcome: str) -> None:
         self.outcomes.append(outcome)
@@ -79,6 +81,12 @@ class Scene:
 
     async def ended(self, _marker: str) -> None:
         pass
+
+    async def all_read(self, jobs: int) -> None:
+        """Wait until so many jobs were told."""
+        async with asyncio.timeout(10):
+            while len(self.told) < jobs:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0.001)
 
 
 async def long() -> None:
@@ -156,6 +164,18 @@ async def test_a_late_callback_of_a_job_that_is_followed_is_one_that_is_missed(*
     assert scene.trust.works(BUCKET.name, "p1") != followed
 
 
+@pytest.mark.parametrize(("ago", "came"), [(0, [(BUCKET.name, "d1", "p1")]), (int(LATE_SECONDS) + 5, [])])
+async def test_the_other_replicas_hear_of_a_callback_whose_end_is_known(
+    ago: int, came: list[tuple[str, str, str]]
+) -> None:
+    """A poll of theirs may have found it a moment before. Of an old end it is a replay."""
+    scene = Scene(SUCCESS, ago=ago)
+    scene.known = await scene(GetJob(BUCKET, "d1"), Call("", 0.0, GATEWAY, no_cache=True))
+    scene.hints.take(BUCKET, "d1")
+    await scene.hints.drained()
+    assert (scene.reads, scene.outcomes, scene.came) == (1, ["read", "known"], came)
+
+
 async def test_a_flood_of_hints_of_one_job_reads_it_once() -> None:
     scene = Scene(RUNNING)
     for _ in range(10_000):
@@ -163,3 +183,41 @@ async def test_a_flood_of_hints_of_one_job_reads_it_once() -> None:
     await scene.hints.drained()
     assert scene.reads == 1
     assert (scene.outcomes.count("read"), scene.outcomes.count("repeated")) == (1, 9_999)
+
+
+async def test_a_burst_is_read_a_few_at_a_time_in_its_order_and_none_of_it_is_dropped() -> None:
+    scene = Scene(SUCCESS)
+    outcomes = {scene.hints.take(BUCKET, f"d{number}") for number in range(10 * MOST_READS)}
+    await asyncio.sleep(0)
+    assert (outcomes, scene.reads) == ({"read"}, MOST_READS)
+    await scene.all_read(10 * MOST_READS)
+    assert [job.job_id for job in scene.told] == [f"d{number}" for number in range(10 * MOST_READS)]
+
+
+async def test_a_hint_of_a_job_that_waits_to_be_read_is_a_repetition() -> None:
+    scene = Scene(SUCCESS)
+    for number in range(MOST_READS):
+        scene.hints.take(BUCKET, f"d{number}")
+    assert (scene.hints.take(BUCKET, "late"), scene.hints.take(BUCKET, "late")) == ("read", "repeated")
+    await scene.all_read(MOST_READS + 1)
+    await scene.hints.drained()
+    assert scene.reads == MOST_READS + 1
+
+
+async def test_hints_beyond_the_most_that_may_wait_are_counted_and_dropped() -> None:
+    """Polls find what they told."""
+    scene = Scene(SUCCESS)
+    room = MOST_READS + MOST_WAITING
+    for number in range(room + 10):
+        scene.hints.take(BUCKET, f"d{number}")
+    await scene.all_read(room)
+    await scene.hints.drained()
+    assert (scene.reads, scene.outcomes.count("full")) == (room, 10)
+
+
+async def test_a_stopped_gateway_does_not_read_what_waits() -> None:
+    scene = Scene(SUCCESS)
+    for number in range(3 * MOST_READS):
+        scene.hints.take(BUCKET, f"d{number}")
+    await scene.hints.drained()
+    assert scene.reads == MOST_READS

@@ -99,3 +99,13 @@ def test_a_queue_that_calls_nobody_back_is_not_relied_upon_because_of_another_on
         scene.trust.missed(job(f"l{number}"))
     assert not scene.trust.works("docs")
     assert scene.told == [("docs", "p1", True), ("docs", "p1", False)]
+
+
+def test_what_several_replicas_were_called_back_about_teaches_once() -> None:
+    """Of a callback that came twice, or of a job that this one was called back about too."""
+    scene = Scene()
+    scene.come(1)
+    for _ in range(LEAST):
+        scene.trust.called_back_elsewhere("docs", "c0", "p1")
+        scene.trust.called_back_elsewhere("docs", "e0", "p1")
+    assert not scene.trust.works("docs")

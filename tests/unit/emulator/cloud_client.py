@@ -130,7 +130,10 @@ class Cloud:
         return await self.send("GET", f"/{key}", host=COS_HOST)
 
     async def create(self, key: str, template: str = "out/${Number}", **options: Any) -> Reply:
-        """Options are children of DocProcess, and `QueueId`, `UserData`, `Tag` where they belong; `raw` is markup."""
+        """Options are children of DocProcess, and `QueueId`, `UserData`, `Tag`, `CallBack` where they belong.
+
+        `raw` is markup.
+        """
         body = create_body(key, template, **options)
         return await self.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
 
@@ -155,14 +158,18 @@ class Cloud:
 
 
 def create_body(key: str, template: str = "out/${Number}", **options: Any) -> bytes:
-    outside = {name: options.pop(name) for name in ("QueueId", "UserData", "Tag") if name in options}
+    outside = {
+        name: options.pop(name)
+        for name in ("QueueId", "UserData", "Tag", "CallBack", "CallBackFormat")
+        if name in options
+    }
     raw = options.pop("raw", "")
     process = raw + "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in options.items())
     output = f"<Region>{REGION}</Region><Bucket>{BUCKET}</Bucket><Object>{template}</Object>"
     user_data = f"<UserData>{escape(outside['UserData'])}</UserData>" if "UserData" in outside else ""
-    queue = f"<QueueId>{outside['QueueId']}</QueueId>" if "QueueId" in outside else ""
+    last = "".join(f"<{n}>{outside[n]}</{n}>" for n in ("QueueId", "CallBack", "CallBackFormat") if n in outside)
     text = (
         f"<Request><Tag>{outside.get('Tag', 'DocProcess')}</Tag><Input><Object>{escape(key)}</Object></Input>"
-        f"<Operation><Output>{output}</Output><DocProcess>{process}</DocProcess>{user_data}</Operation>{queue}</Request>"
+        f"<Operation><Output>{output}</Output><DocProcess>{process}</DocProcess>{user_data}</Operation>{last}</Request>"
     )
     return text.encode()

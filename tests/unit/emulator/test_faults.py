@@ -135,6 +135,15 @@ async def test_a_fault_skips_and_strikes_as_often_as_told_in_its_operation_only(
         ({"kind": "error", "status": 200}, "between 300 and 599"),
         ({"kind": "error", "status": "500"}, "status is of the wrong type"),
         ({"kind": "latency", "seconds": True}, "seconds is of the wrong type"),
+        ({"kind": "twice"}, "twice is one of operation callback only, not of \\*"),
+        ({"kind": "other_job", "operation": "get"}, "other_job is one of operation callback only, not of get"),
+        (
+            {"kind": "throttle", "operation": "callback"},
+            "none of operation callback; accepted: latency, drop_before, twice, early, reverse, other_state, other_job",
+        ),
+        ({"kind": "early", "operation": "callback"}, "early needs seconds"),
+        ({"kind": "reverse", "operation": "callback"}, "reverse needs times of at least 2"),
+        ({"kind": "reverse", "operation": "callback", "times": None}, "reverse needs times of at least 2"),
     ],
 )
 async def test_an_invalid_fault_is_refused_with_what_is_accepted(

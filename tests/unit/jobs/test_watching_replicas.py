@@ -21,7 +21,7 @@ from tests.fakes.upstream import FakeUpstream
 from tests.unit.conftest import BUCKET, QUICK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
@@ -39,9 +39,13 @@ class FakeFeed:
         self.shared: asyncio.Queue[PreviewJob] = asyncio.Queue()
         self.waits: list[float] = []
 
-    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
+    async def next(
+        self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]
+    ) -> PreviewJob | None:
         assert (bucket, job_id) == (BUCKET, JOB)
         self.waits.append(seconds)
+        if (job := await missed()) is not None:
+            return job
         try:
             async with asyncio.timeout(seconds):
                 return await self.shared.get()
@@ -143,6 +147,41 @@ async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:
         await asyncio.sleep(0.01)
         await states.aclose()
     assert feed.waits == pytest.approx([60.0])
+
+
+class Working:
+    """Callbacks that come."""
+
+    def works(self, _bucket: str, _queue_id: str | None) -> bool:
+        return True
+
+    def polled(self, _job: PreviewJob) -> None:
+        raise AssertionError("no poll finds an end here")
+
+
+async def test_an_end_that_was_read_before_the_feed_listened_is_found_without_a_poll() -> None:
+    """Its callback has come to another replica, and no other one will: a poll is a minute away."""
+    seen = [job(RUNNING), job(SUCCESS)]
+
+    async def last_seen(bucket: Bucket, job_id: str, *, within: float) -> PreviewJob | None:
+        assert (bucket, job_id, within) == (BUCKET, JOB, Schedule().backstop)
+        return seen.pop(0)
+
+    cloud = cloud_with(RUNNING)
+    made = Watching(
+        cloud,
+        CloudTimes(FakeClock()),
+        FakeTelemetry(),
+        limits=QUICK,
+        jitter=lambda: 0.0,
+        feed=FakeFeed(),
+        callbacks=Working(),
+        last_seen=last_seen,
+    )
+    async with asyncio.timeout(5), made.subscribe(BUCKET, JOB) as subscription:
+        states = [state.state async for state in subscription.states() if state is not None]
+    await made.close()
+    assert (states[-1], seen, cloud.asked) == (SUCCESS, [], [])
 
 
 async def test_a_poll_has_a_time_limit_of_its_own() -> None:

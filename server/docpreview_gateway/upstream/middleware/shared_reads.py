@@ -16,6 +16,8 @@ from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.cache_entries import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 LEASE_CHECK_SECONDS = 0.5
 """Seconds between checks whether the leader still holds its lease."""
+
+ASK_AGAIN_SECONDS = 1.0
+"""Pause before a replica asks again for the reads of others, when shared state did not answer."""
 
 
 class SharedReads:
@@ -47,14 +52,19 @@ class SharedReads:
             if isinstance(operation, CreateJob):
                 self._single_flight.created(operation.bucket.name)
 
-    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
-        """The job as soon as a replica has read it, or None after `seconds`."""
+    async def next(
+        self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]
+    ) -> PreviewJob | None:
+        """The job as soon as a replica has read it, or None after `seconds`. `missed` is that of `JobFeed`."""
         end = time.monotonic() + seconds
         key = cache_entries.job_key(bucket, job_id)
         with self._single_flight.subscribe(key) as subscription:
-            await self._single_flight.ask(key, seconds)
-            while (shared := await subscription.next(max(0.0, end - time.monotonic()))) is not None:
-                entry = cache_entries.decode(key, shared)
+            while (left := end - time.monotonic()) > 0:
+                listens = await self._single_flight.ask(key, left)
+                if (job := await missed()) is not None:
+                    return job
+                shared = await subscription.next(left if listens else min(left, ASK_AGAIN_SECONDS))
+                entry = cache_entries.decode(key, shared) if shared else None
                 if entry is not None and entry.job is not None:
                     return entry.job
         return None
