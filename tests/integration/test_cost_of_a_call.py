@@ -39,7 +39,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
         self.made["tasks"] += 1
         return super().create_task(*arguments, **options)
 
-    def call_at(self, *arguments: Any, **options: Any) -> Any:
+    def call_at(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
         self.made["timers"] += 1
         return super().call_at(*arguments, **options)
 
@@ -70,7 +70,7 @@ async def made_by(calls: int, at_once: int) -> dict[str, float]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, CountingLoop)
     server = await loop.create_server(Cloud, "127.0.0.1", 0)
-    cloud = Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    cloud: Any = Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with Gateway(settings(cloud)) as gateway:
         with grpc.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
             stub = PreviewJobServiceStub(channel)

@@ -44,6 +44,33 @@ class WatchLimits:
 class Poller:
     """Polls one job until it has ended, and holds its latest state."""
 
+    __slots__ = (
+        "_bucket",
+        "_callbacks",
+        "_caller",
+        "_feed",
+        "_follows",
+        "_jitter",
+        "_job_id",
+        "_last_seen",
+        "_limits",
+        "_loop",
+        "_times",
+        "_tracing",
+        "_upstream",
+        "_waiting",
+        "error",
+        "key",
+        "latest",
+        "listeners",
+        "subscribers",
+        "task",
+        "tried",
+        "upstream_request_id",
+        "version",
+        "watcher_traces",
+    )
+
     def __init__(  # noqa: PLR0913 - the first three vary, the rest is bound once by Watching
         self,
         bucket: Bucket,
