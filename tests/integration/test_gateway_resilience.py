@@ -107,6 +107,35 @@ async def reason_of(call: Awaitable[object]) -> str:
     return "OK"
 
 
+class Standstills:
+    """When this process has stood still, by a task that looks every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, float]] = []
+
+    async def look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            begin = loop.time()
+            await asyncio.sleep(0.005)
+            if (end := loop.time()) - begin > 0.02:
+                self.found.append((begin, end))
+
+    def during(self, begin: float, end: float) -> float:
+        """Seconds of standstill within a stretch of time."""
+        return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in self.found)
+
+
+@asynccontextmanager
+async def standstills() -> AsyncIterator[Standstills]:
+    stood = Standstills()
+    looking = asyncio.create_task(stood.look())
+    try:
+        yield stood
+    finally:
+        looking.cancel()
+
+
 class TestRetries:
     @pytest.mark.parametrize("kind", ["throttle", "error", "drop_before", "drop_after", "truncate"])
     async def test_a_read_that_fails_twice_is_retried_until_it_succeeds(self, world: World, kind: str) -> None:
@@ -212,26 +241,42 @@ class TestSilence:
 class TestOverload:
     @pytest.mark.alone
     async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_immediately(self) -> None:
-        """Ten times the cloud's capacity; every admitted call succeeds."""
+        """Ten times the cloud's capacity; every admitted call succeeds, and at least half of the capacity is used.
+
+        Callers, gateway and cloud are this one process. When the machine lets it stand still, the time of each call
+        that is under way goes on, and more than the quarter that the gateway keeps in reserve may be gone: such calls
+        may be late, and no others.
+        """
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
-        async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:
+        async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers, standstills() as stood:
+            loop = asyncio.get_running_loop()
             # The cloud does 20 reads a second.
             world.emulator.add_fault("latency", "get", seconds=0.2, times=None)
             for number in range(8):
                 await read(callers[number % 5], f"e{number:032x}", 5)
             tasks: list[asyncio.Task[tuple[str, float]]] = []
+            begun: list[float] = []
             for number in range(200):
+                begun.append(loop.time())
                 tasks.append(asyncio.create_task(read(callers[number % 5], f"d{number:032x}", patience)))
                 await asyncio.sleep(0.005)
             ended = await asyncio.gather(*tasks)
             accepted = [took for reason, took in ended if reason == "JOB_NOT_FOUND"]
             refused = sorted(took for reason, took in ended if reason == "OVERLOADED")
             outcomes = Counter(reason for reason, _ in ended)
-            # On a busy machine a few may miss their deadline for lack of CPU time.
-            assert len(accepted) + len(refused) >= 0.98 * len(ended), outcomes
-            assert len(accepted) >= 20, outcomes
+            late = [
+                begin
+                for begin, (reason, took) in zip(begun, ended, strict=True)
+                if reason == "DEADLINE_EXCEEDED" and stood.during(begin, begin + took) < patience / 8
+            ]
+            assert late == [], (outcomes, stood.found)
+            end = loop.time()
+            ran = end - begun[0] - stood.during(begun[0], end)
+            assert len(accepted) >= 0.5 * 20 * ran, (outcomes, ran)
             assert refused[len(refused) // 2] < patience / 10
-            assert value(world, "shed_total", bucket=BUCKET, reason="deadline") == len(refused)
+            # The gateway's refusal of a call that stood still may have come late, too.
+            others = len(ended) - len(accepted) - len(refused)
+            assert 0 <= value(world, "shed_total", bucket=BUCKET, reason="deadline") - len(refused) <= others
             assert value(world, "in_flight", bucket=BUCKET) == value(world, "queued", bucket=BUCKET) == 0
 
     async def test_waits_beyond_their_limit_are_refused_and_other_calls_are_served(self) -> None:

@@ -69,8 +69,7 @@ class PageUrls:
 
         `job` itself when there is nothing to sign.
         """
-        bucket = self._output(job)
-        if ttl is None or not job.result.pages or bucket is None:
+        if ttl is None or not job.result.pages or (bucket := self._output(job)) is None:
             return job
         # Within the window of an address nothing of it changes, or no cache would find it again.
         lifetime = ttl.seconds + bool(ttl.nanos)

@@ -44,6 +44,33 @@ class WatchLimits:
 class Poller:
     """Polls one job until it has ended, and holds its latest state."""
 
+    __slots__ = (
+        "_bucket",
+        "_callbacks",
+        "_caller",
+        "_feed",
+        "_follows",
+        "_jitter",
+        "_job_id",
+        "_last_seen",
+        "_limits",
+        "_loop",
+        "_times",
+        "_tracing",
+        "_upstream",
+        "_waiting",
+        "error",
+        "key",
+        "latest",
+        "listeners",
+        "subscribers",
+        "task",
+        "tried",
+        "upstream_request_id",
+        "version",
+        "watcher_traces",
+    )
+
     def __init__(  # noqa: PLR0913 - the first three vary, the rest is bound once by Watching
         self,
         bucket: Bucket,
@@ -83,13 +110,27 @@ class Poller:
         self._last_seen = last_seen
         self._follows = False
         self._loop = asyncio.get_running_loop()
-        self._changed = self._loop.create_future()
+        self._waiting: set[asyncio.Future[bool]] = set()
         self.task = self._loop.create_task(self._run(), name=f"poll {job_id}")
 
     async def changed(self, seconds: float | None) -> bool:
         """Wait at most `seconds` for a new state or the end. Returns whether there was one; None waits forever."""
-        done, _ = await asyncio.wait((self._changed,), timeout=seconds)
-        return bool(done)
+        # Not asyncio.wait for one future of all, which takes 2 KiB in every watch.
+        waiting: asyncio.Future[bool] = self._loop.create_future()
+        self._waiting.add(waiting)
+        timer = None if seconds is None else self._loop.call_later(max(0.0, seconds), _end, waiting, False)  # noqa: FBT003
+        try:
+            return await waiting
+        finally:
+            self._waiting.discard(waiting)
+            if timer is not None:
+                timer.cancel()
+
+    def raise_error(self) -> None:
+        """Raise the error with which polling has ended, if it has."""
+        if self.error is not None:
+            # One error reaches many subscribers; each raises it with a traceback of its own.
+            raise self.error.with_traceback(None)
 
     def end(self, error: Exception) -> None:
         """Stop polling and raise `error` in all subscriptions."""
@@ -210,8 +251,8 @@ class Poller:
             self._wake()
 
     def _wake(self) -> None:
-        self._changed.set_result(None)
-        self._changed = self._loop.create_future()
+        for waiting in self._waiting:
+            _end(waiting, True)  # noqa: FBT003
         self._tell()
 
     def _tell(self) -> None:
@@ -228,3 +269,8 @@ class Poller:
         return self._limits.schedule.interval(
             max(0.0, age), failures=failures, paused=paused, called_back=self._is_called_back, jitter=jitter
         )
+
+
+def _end(waiting: asyncio.Future[bool], changed: bool) -> None:  # noqa: FBT001 - the result
+    if not waiting.done():
+        waiting.set_result(changed)

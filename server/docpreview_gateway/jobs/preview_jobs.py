@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -152,16 +152,8 @@ class PreviewJobs:
             visibility.check(job, bucket, call)
         return job
 
-    @asynccontextmanager
-    async def _subscribed(self, bucket: Bucket, job_id: str, call: Call) -> AsyncGenerator[Subscription]:
-        """The job's subscription, once the caller is known to see it. The call has the facts of its poller."""
-        async with self._watching.subscribe(bucket, job_id, call.caller, call.trace) as subscription:
-            call.response.cache = subscription.cache
-            try:
-                await self._check_visible(subscription, bucket, job_id, call)
-                yield subscription
-            finally:
-                call.response.upstream_request_id = subscription.upstream_request_id
+    def _subscribed(self, bucket: Bucket, job_id: str, call: Call) -> Subscription:
+        return self._watching.subscribe(bucket, job_id, call.caller, call.trace, call.response)
 
     @staticmethod
     async def _check_visible(subscription: Subscription, bucket: Bucket, job_id: str, call: Call) -> None:
@@ -214,14 +206,17 @@ class PreviewJobs:
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(time.monotonic() + timeout, call.deadline - WAIT_MARGIN)
         async with self._subscribed(bucket, request.job_id, call) as subscription:
+            await self._check_visible(subscription, bucket, request.job_id, call)
             job = await subscription.ended(until)
         return await self._page_urls.fill(job, _page_url_ttl(request), call.caller)
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
         """The job's current state and each later one, with heartbeats (empty messages) between them."""
         bucket = self._buckets.admit(request, call)
-        ttl = _page_url_ttl(request)
-        async with self._subscribed(bucket, request.job_id, call) as subscription:
+        ttl, job_id = _page_url_ttl(request), request.job_id
+        del request  # it would be kept as long as the stream
+        async with self._subscribed(bucket, job_id, call) as subscription:
+            await self._check_visible(subscription, bucket, job_id, call)
             async for job in subscription.states():
                 if job is None:
                     yield WatchPreviewJobResponse()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -23,11 +22,13 @@ from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import Callable
+    from typing import Self
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.jobs.ports import CallbackTrust, JobShares, JobsTelemetry, LastSeen, PollTracing
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import ResponseInfo
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
@@ -79,19 +80,19 @@ class Watching:
         self._watchers = 0
         self.draining = False
 
-    @asynccontextmanager
-    async def subscribe(
-        self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS, trace: Trace | None = None
-    ) -> AsyncIterator[Subscription]:
-        """Subscribe to a job while the context is open. The poller reads as the caller of its first subscription."""
-        self.check_open()
-        poller, shared = self.join(bucket, job_id, caller, trace)
-        self.count(+1)
-        try:
-            yield Subscription(poller, self.limits, shared=shared)
-        finally:
-            self.leave(poller, trace)
-            self.count(-1)
+    def subscribe(
+        self,
+        bucket: Bucket,
+        job_id: str,
+        caller: Caller = ANONYMOUS,
+        trace: Trace | None = None,
+        response: ResponseInfo | None = None,
+    ) -> Subscription:
+        """A context in which a job is followed. The poller reads as the caller of its first subscription.
+
+        `response` gets the facts of the poller: whether it ran before, and the cloud's id of its last request.
+        """
+        return Subscription(self, partial(self.join, bucket, job_id, caller, trace), trace, response)
 
     def told(self, bucket: Bucket, job: PreviewJob) -> bool:
         """Give those who follow the job here a state that somebody else has read; whether any took it as running."""
@@ -183,37 +184,51 @@ class Watching:
 
 
 class Subscription:
-    """One subscriber's view of a job."""
+    """One subscriber's view of a job, while its context is open.
 
-    def __init__(self, poller: Poller, limits: WatchLimits, *, shared: bool) -> None:
-        self._poller = poller
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self.cache: Literal["miss", "coalesced"] = "coalesced" if shared else "miss"
+    Neither this nor its states are generators, each of which would take half a KiB in every watch.
+    """
+
+    __slots__ = ("_join", "_poller", "_response", "_trace", "_watching", "cache")
+
+    def __init__(
+        self,
+        watching: Watching,
+        join: Callable[[], tuple[Poller, bool]],
+        trace: Trace | None,
+        response: ResponseInfo | None,
+    ) -> None:
+        self._watching = watching
+        self._join = join
+        self._trace = trace
+        self._response = response
+        self._poller: Poller
+        self.cache: Literal["miss", "coalesced"]
+
+    async def __aenter__(self) -> Self:
+        self._watching.check_open()
+        self._poller, shared = self._join()
+        del self._join  # it would be kept as long as the stream
+        self._watching.count(+1)
+        self.cache = "coalesced" if shared else "miss"
+        if self._response is not None:
+            self._response.cache = self.cache
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._response is not None:
+            self._response.upstream_request_id = self.upstream_request_id
+        self._watching.leave(self._poller, self._trace)
+        self._watching.count(-1)
 
     @property
     def upstream_request_id(self) -> str:
         """The cloud's id of the poller's last request."""
         return self._poller.upstream_request_id
 
-    async def states(self) -> AsyncGenerator[PreviewJob | None]:
+    def states(self) -> States:
         """The current state and each later one until the job has ended; None is a heartbeat."""
-        end = time.monotonic() + self._limits.stream
-        seen = 0
-        while True:
-            if self._poller.version != seen:
-                seen, job = self._poller.version, self._poller.latest
-                yield job
-                if job is not None and job.state in TERMINAL:
-                    return
-                continue
-            self._raise_if_over()
-            remaining = end - time.monotonic()
-            if remaining <= 0:
-                raise stream_limit()
-            changed = await self._poller.changed(min(remaining, self._limits.heartbeat))
-            if not changed and time.monotonic() < end:
-                yield None
+        return States(self._poller, self._watching.limits)
 
     async def ended(self, until: float) -> PreviewJob:
         """The job once it has ended, or its state at the instant `until`. The first poll is always awaited."""
@@ -221,16 +236,42 @@ class Subscription:
             job = self._poller.latest
             if job is not None and job.state in TERMINAL:
                 return job
-            self._raise_if_over()
+            self._poller.raise_error()
             remaining = until - time.monotonic()
             if job is not None and remaining <= 0:
                 return job
             await self._poller.changed(remaining if job is not None else None)
 
-    def _raise_if_over(self) -> None:
-        if self._poller.error is not None:
-            # One error reaches many subscribers; each raises it with a traceback of its own.
-            raise self._poller.error.with_traceback(None)
+
+class States:
+    """The states of a job, as `Subscription.states` gives them."""
+
+    __slots__ = ("_end", "_heartbeat", "_is_told", "_poller", "_seen")
+
+    def __init__(self, poller: Poller, limits: WatchLimits) -> None:
+        self._poller = poller
+        self._heartbeat = limits.heartbeat
+        self._end = time.monotonic() + limits.stream
+        self._seen = 0
+        self._is_told = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PreviewJob | None:
+        poller = self._poller
+        if self._is_told:
+            raise StopAsyncIteration
+        while poller.version == self._seen:
+            poller.raise_error()
+            remaining = self._end - time.monotonic()
+            if remaining <= 0:
+                raise stream_limit()
+            if not await poller.changed(min(remaining, self._heartbeat)) and time.monotonic() < self._end:
+                return None
+        self._seen = poller.version
+        self._is_told = poller.is_over
+        return poller.latest
 
 
 def stream_limit() -> GatewayError:

@@ -30,9 +30,10 @@ from docpreview_gateway.model.outcomes import note
 from docpreview_gateway.rpc.callers import authorize, identified, metadata_of
 from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
+from docpreview_gateway.storage.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.fair_shares import FairShares
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 OVERLOADED_SECONDS = 0.3
 """`retry_after` of a call beyond the bounds; another replica may accept it immediately."""
+
+DEADLINE_TICK = 0.1
+"""Most seconds by which a call may outlast its deadline here. At its caller's own deadline gRPC ends it anyway."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -123,6 +127,7 @@ class Handlers:
         bounds = bounds or Bounds()
         self.free = {False: bounds.calls, True: bounds.waits}
         """Calls that may still begin, by whether they wait for a job."""
+        self._deadlines = Deadlines(DEADLINE_TICK)
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
 
@@ -143,7 +148,8 @@ class Handlers:
                 request = _decode(route, raw)
                 encoded = None if route.fast_path is None else route.fast_path(request, running.call)
                 if encoded is None:
-                    encoded = await _answer(route, request, running.call)
+                    with self._deadlines.until(running.call.deadline):
+                        encoded = (await route.use_case(request, running.call)).SerializeToString()
                 _check_size(encoded)
                 context.set_trailing_metadata(_metadata(running.call))
             except BaseException as error:
@@ -156,8 +162,8 @@ class Handlers:
 
         return unary
 
-    def _stream(self, route: Route[Any]) -> Callable[[bytes, Context], AsyncGenerator[bytes, None]]:
-        async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
+    def _stream(self, route: Route[Any]) -> Callable[[bytes, Context], Awaitable[None]]:
+        async def stream(raw: bytes, context: Context) -> None:
             running = _Running(self, route, context)
             try:
                 if self._checks_callers:
@@ -165,13 +171,13 @@ class Handlers:
                 else:
                     running.take_place()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
-                async with (
-                    asyncio.timeout_at(running.call.deadline),
-                    aclosing(_answers(route, raw, running.call)) as replies,
-                ):
-                    async for reply in replies:
-                        yield reply
-                        self._telemetry.message_sent(route.method)
+                replies = route.use_case(_decode(route, raw), running.call)
+                with self._deadlines.until(running.call.deadline):
+                    async with aclosing(replies):
+                        async for reply in replies:
+                            await running.write(reply)
+                            del reply  # it would be kept until the next one is there
+                            self._telemetry.message_sent(route.method)
                 context.set_trailing_metadata(_metadata(running.call))
             except BaseException as error:
                 await running.failed(error)
@@ -236,6 +242,7 @@ class _Running:
         "_context",
         "_handlers",
         "_has_place",
+        "_is_writing",
         "_metadata",
         "_route",
         "_shares",
@@ -248,7 +255,7 @@ class _Running:
         self._context = context
         self._begin = time.perf_counter()
         self._code = "OK"
-        self._admitted = self._has_place = False
+        self._admitted = self._has_place = self._is_writing = False
         self._shares: FairShares | None = None
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
@@ -286,21 +293,32 @@ class _Running:
         self._handlers.check_bounds(self._route)
         self._handlers.free[self._route.waits] -= 1
         self._has_place = True
+        self._metadata = ()  # a stream would keep it
+
+    async def write(self, reply: Message) -> None:
+        """Send a message of a stream."""
+        encoded = reply.SerializeToString()
+        _check_size(encoded)
+        self._is_writing = True
+        await self._context.write(encoded)
+        self._is_writing = False
 
     async def failed(self, error: BaseException) -> None:
         """Abort the call with the status of the error; a cancellation is only recorded.
 
-        One at the deadline is gRPC's, which has answered for the gateway: the caller was not served in time.
+        One at the deadline is gRPC's, which has answered for the gateway: the caller was not served in time. A message
+        that cannot be sent is the end of the call, too: its status would have to wait until the message is read.
         """
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not self._is_writing:
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
             note(error, self.call.response)
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
-        # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
         if self._route.method.kind == "unary" and time.monotonic() >= self.call.answer_by:
             self._code = self.call.response.reason = "DEADLINE_EXCEEDED"
+        if self._is_writing:
+            raise asyncio.CancelledError from error
 
     def ended(self) -> None:
         """Record the end of the call, and release its caller's limits."""
@@ -311,20 +329,6 @@ class _Running:
         if self._has_place:
             self._handlers.free[self._route.waits] += 1
         self._handlers.ended(self._route, self.call, self._code, time.perf_counter() - self._begin)
-
-
-async def _answer(route: Route[Any], request: Message, call: Call) -> bytes:
-    async with asyncio.timeout_at(call.deadline):
-        encoded: bytes = (await route.use_case(request, call)).SerializeToString()
-    return encoded
-
-
-async def _answers(route: Route[Any], raw: bytes, call: Call) -> AsyncGenerator[bytes, None]:
-    async with aclosing(route.use_case(_decode(route, raw), call)) as replies:
-        async for reply in replies:
-            encoded = reply.SerializeToString()
-            _check_size(encoded)
-            yield encoded
 
 
 def _decode(route: Route[Any], raw: bytes) -> Message:

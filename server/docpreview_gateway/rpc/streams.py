@@ -10,7 +10,6 @@ read that waits for its message then raises AbortError.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -127,12 +126,10 @@ class Streams:
         decode, coders = handler.request_deserializer or bytes, (None, handler.response_serializer)
         if handler.unary_unary is not None:
             return grpc.stream_unary_rpc_method_handler(self._unary(handler.unary_unary, group, decode), *coders)
-        if handler.unary_stream is not None and inspect.iscoroutinefunction(handler.unary_stream):
-            # It writes to its context, as health's does.
+        if handler.unary_stream is not None:
+            # It writes to its context: each generator of a stream would take half a KiB for as long as it is open.
             return grpc.stream_stream_rpc_method_handler(self._unary(handler.unary_stream, group, decode), *coders)
-        is_unary = handler.unary_stream is not None
-        answer = self._stream(handler.unary_stream or handler.stream_stream, group, decode, is_unary=is_unary)
-        return grpc.stream_stream_rpc_method_handler(answer, *coders)
+        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, group, decode), *coders)
 
     def _unary(self, answer: Any, group: set[Context], decode: Decode) -> Any:  # noqa: ANN401 - gRPC's stubs do not type handlers
         async def unary(_requests: object, context: Context) -> Any:  # noqa: ANN401
@@ -149,16 +146,13 @@ class Streams:
 
         return unary
 
-    def _stream(self, answer: Any, group: set[Context], decode: Decode, *, is_unary: bool) -> Any:  # noqa: ANN401
+    def _stream(self, answer: Any, group: set[Context], decode: Decode) -> Any:  # noqa: ANN401
         async def stream(_requests: object, context: Context) -> AsyncGenerator[Any, None]:
-            request = await self._message(context, decode) if is_unary else self._messages(context, decode)
-            if request is grpc.aio.EOF:
-                await _refuse_empty(context)
             if group is self._side:
                 await self._check_side(context)
             group.add(context)
             try:
-                async with aclosing(answer(request, context)) as replies:
+                async with aclosing(answer(self._messages(context, decode), context)) as replies:
                     async for reply in replies:
                         yield reply
             finally:

@@ -1,1 +1,1 @@
-"""Connections to Redis and SQLite, and background tasks."""
+"""Connections to Redis and SQLite, background tasks and deadlines."""

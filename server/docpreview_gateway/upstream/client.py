@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
+from docpreview_gateway.storage.deadlines import Deadlines
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 BIG_REPLY_BYTES = 256 * 1024
 """Replies from this size on are read in a thread, so that one caller's big job does not hold up all others."""
+
+
+DEADLINE_TICK = 0.01
+"""Most seconds by which an attempt may outlast its time: well within the margin in which a reply reaches its caller."""
 
 
 class _Answer(NamedTuple):
@@ -73,6 +78,7 @@ class CloudClient:
         self._fence_slack = fence_slack
         self._budget = budget
         self._callback_url = callback_url
+        self._deadlines = Deadlines(DEADLINE_TICK)
 
     async def __call__(self, operation: Operation[Result], call: Call) -> Result:
         """The cloud's answer. UpstreamError; DEADLINE_EXCEEDED when the call's deadline comes first."""
@@ -94,7 +100,7 @@ class CloudClient:
         if until <= now:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")
         try:
-            async with asyncio.timeout_at(until):
+            with self._deadlines.until(until):
                 answer = await self._exchange(request, operation, call)
                 call.response.upstream_request_id = refusals.request_id_of(answer.reply)
                 if len(answer.reply.body) < BIG_REPLY_BYTES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -115,14 +115,16 @@ class TestFollowing:
     async def test_an_unchanged_job_gives_heartbeats(self) -> None:
         """A heartbeat is None."""
         async with following(replace(QUICK, heartbeat=0.01)) as office:
-            async with office.watching.subscribe(BUCKET, JOB) as subscription, aclosing(subscription.states()) as found:
+            async with office.watching.subscribe(BUCKET, JOB) as subscription:
+                found = subscription.states()
                 first, second, third = await anext(found), await anext(found), await anext(found)
             assert first is not None
             assert second is third is None
 
     async def test_a_slow_reader_gets_the_latest_state_and_not_those_between(self, office: Office) -> None:
         """States that were replaced before they were read are skipped."""
-        async with office.watching.subscribe(BUCKET, JOB) as subscription, aclosing(subscription.states()) as found:
+        async with office.watching.subscribe(BUCKET, JOB) as subscription:
+            found = subscription.states()
             assert (await anext(found)) is not None
             set_state(office, PAUSED)
             await next_polls(office, 3)

@@ -96,7 +96,6 @@ async def test_a_replica_that_follows_waits_longer_than_the_one_that_polls() -> 
         feed.shared.put_nowait(job(PreviewJob.STATE_PAUSED))
         await anext(states)
         await asyncio.sleep(0.01)
-        await states.aclose()
     assert feed.waits == pytest.approx([40.0, 60.0])
 
 
@@ -109,7 +108,6 @@ async def test_a_follower_polls_when_the_other_replica_is_lost() -> None:
         cloud.set_state(BUCKET.name, JOB, SUCCESS)
         assert (found := await anext(states)) is not None
         assert found.state == SUCCESS
-        await states.aclose()
     assert len(cloud.asked) >= 2
 
 
@@ -128,7 +126,6 @@ async def test_what_another_replica_read_ends_the_failures_in_a_row_of_this_one(
             feed.shared.put_nowait(job(state))
             assert (found := await anext(states)) is not None
             assert found.state == state
-        await states.aclose()
 
 
 async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:
@@ -143,9 +140,8 @@ async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:
     feed, cloud = FakeFeed(), Cache()
     cloud.add_job(BUCKET.name, JOB, RUNNING)
     async with watching(feed, cloud, interval=50) as watched, watched.subscribe(BUCKET, JOB) as subscription:
-        await anext(states := subscription.states())
+        await anext(subscription.states())
         await asyncio.sleep(0.01)
-        await states.aclose()
     assert feed.waits == pytest.approx([60.0])
 
 
@@ -200,8 +196,7 @@ async def test_a_poll_has_a_time_limit_of_its_own() -> None:
     cloud.add_job(BUCKET.name, JOB, RUNNING)
     begun_at = asyncio.get_running_loop().time()
     async with watching(FakeFeed(), cloud, interval=0.01) as watched, watched.subscribe(BUCKET, JOB) as subscription:
-        await anext(states := subscription.states())
+        await anext(subscription.states())
         await twice.wait()
-        await states.aclose()
     assert seen[0].deadline == pytest.approx(begun_at + QUICK.poll, abs=1)
     assert [call.no_cache for call in seen[:2]] == [False, True]

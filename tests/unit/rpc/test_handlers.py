@@ -15,7 +15,7 @@ from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
 from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.rpc.handlers import Handlers
+from docpreview_gateway.rpc.handlers import Bounds, Handlers
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
 
@@ -301,6 +301,30 @@ async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> Non
             await left.wait()
             await board.handlers.drained(5)
         assert board.telemetry.ended == [("WatchPreviewJob", "CANCELLED")]
+
+
+async def test_a_stream_that_is_not_read_ends_at_its_limit_here_though_no_status_gets_through() -> None:
+    """Its use-case is cancelled, and it gives back what it took; its caller may stay as long as it likes."""
+    left = asyncio.Event()
+
+    async def flood(_request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
+        try:
+            while True:
+                yield WatchPreviewJobResponse(job=PreviewJob(user_data="x" * 100_000))
+        finally:
+            left.set()
+
+    with structlog.testing.capture_logs() as logged:
+        async with switchboard(flood, longest=0.5, bounds=Bounds(waits=1)) as board:
+            call = board.watch()
+            await call.read()
+            async with asyncio.timeout(10):
+                await left.wait()
+                await board.handlers.drained(5)
+            assert board.handlers.free[True] == 1
+            assert board.telemetry.ended == [("WatchPreviewJob", "CANCELLED")]
+            call.cancel()
+    assert logged == []
 
 
 async def _stuck(telemetry: FakeTelemetry) -> None:

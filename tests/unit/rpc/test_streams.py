@@ -37,9 +37,9 @@ class Scene:
         await self.go.wait()
         return raw
 
-    async def series(self, raw: bytes, _context: Any) -> AsyncIterator[bytes]:
+    async def series(self, raw: bytes, context: Any) -> None:
         for _ in range(3):
-            yield raw
+            await context.write(raw)
 
     async def silent_call(self, method: str = ECHO) -> grpc.aio.StreamStreamCall[bytes, bytes]:
         """A call whose headers have arrived, without a message."""

@@ -30,11 +30,15 @@ log = structlog.get_logger("docpreview_gateway.upstream")
 class _Flight:
     """A read in flight, its state, and the callers that wait for it."""
 
-    def __init__(self, call: Call, read: SharedRead, task: asyncio.Task[Any]) -> None:
+    __slots__ = ("call", "error", "read", "result", "task", "waiting")
+
+    def __init__(self, call: Call, read: SharedRead) -> None:
         self.call = call
         self.read = read
-        self.task = task
         self.waiting: set[asyncio.Future[None]] = set()
+        self.task: asyncio.Task[None]
+        self.result: Any = None
+        self.error: BaseException | None = None
 
 
 class Coalesced:
@@ -85,32 +89,36 @@ class Coalesced:
             if not flight.waiting and not flight.task.done():
                 self._cancel(key, flight)
         _copy_outcome(flight, call, joined=joined)
-        error = flight.task.exception()
-        if error is not None:
+        if flight.error is not None:
             # One error reaches many callers; each raises it with a traceback of its own.
-            raise error.with_traceback(None)
-        result: Result = flight.task.result()
+            raise flight.error.with_traceback(None)
+        result: Result = flight.result
         return result
 
     def _start(self, key: tuple[object, ...], operation: Operation[Any], call: Call) -> _Flight:
         read = SharedRead(wanted_by=call.deadline, waited=call.shared_read.waited if call.shared_read else 0.0)
         own = call._replace(deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
-        task = asyncio.get_running_loop().create_task(
-            _run(self._inner, operation, own), name=f"shared {operation.name}"
-        )
-        flight = self._flights[key] = _Flight(own, read, task)
-        task.add_done_callback(lambda _task: self._finish(key, flight))
+        flight = self._flights[key] = _Flight(own, read)
+        flight.task = asyncio.get_running_loop().create_task(self._read(key, operation, flight))
         return flight
 
-    def _finish(self, key: tuple[object, ...], flight: _Flight) -> None:
-        self._forget(key, flight)
-        error = None if flight.task.cancelled() else flight.task.exception()
-        if error is not None and not flight.waiting and not isinstance(error, GatewayError):
-            # The last caller was cancelled at the moment in which the read failed: no call reports the error.
-            log.error("unexpected error in a shared read", task=flight.task.get_name(), exc_info=error)
-        for done in flight.waiting:
-            if not done.done():
-                done.set_result(None)
+    async def _read(self, key: tuple[object, ...], operation: Operation[Any], flight: _Flight) -> None:
+        """The task of a flight: it tells the callers itself, as a callback at its end would take another turn."""
+        try:
+            flight.result = await self._inner(operation, flight.call)
+        except BaseException as error:
+            is_wanted = any(not done.done() for done in flight.waiting)
+            if isinstance(error, Exception) and not is_wanted and not isinstance(error, GatewayError):
+                # The last caller was cancelled at the moment in which the read failed: no call reports the error.
+                log.exception("unexpected error in a shared read", operation=operation.name)
+            flight.error = error.with_traceback(None)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._forget(key, flight)
+            for done in flight.waiting:
+                if not done.done():
+                    done.set_result(None)
 
     def _cancel(self, key: tuple[object, ...], flight: _Flight) -> None:
         """No caller waits any more. A later caller must not join a read that is being cancelled."""
@@ -120,10 +128,6 @@ class Coalesced:
     def _forget(self, key: tuple[object, ...], flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
-
-
-async def _run(inner: Upstream, operation: Operation[Result], call: Call) -> Result:
-    return await inner(operation, call)
 
 
 def _copy_outcome(flight: _Flight, call: Call, *, joined: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
@@ -51,8 +51,7 @@ class HostLimiterRules:
     timeout_after: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """An admitted call: the breaker's admission, when it began, the round of its permit (None: a probe needs none)."""
 
     admission: Admission

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -14,8 +13,6 @@ from docpreview_gateway.upstream.operations import JobPage
 from docpreview_gateway.upstream.ports import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.job_ends import JobEnds
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
@@ -45,25 +42,35 @@ def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Up
     return attempt
 
 
-@contextmanager
-def measured(
-    attempt: Attempt, telemetry: UpstreamTelemetry, *, unanswered: float = UNANSWERED_SECONDS
-) -> Iterator[None]:
-    """Record how the work within the context ends; UPSTREAM_TIMEOUT if it is cancelled after `unanswered` seconds.
+class measured:  # noqa: N801 - used as a function
+    """A context that records how the work within it ends; UPSTREAM_TIMEOUT if cancelled after `unanswered` seconds.
 
     Work that is cancelled before has no outcome.
     """
-    begin = time.perf_counter()
-    try:
-        yield
-    except asyncio.CancelledError:
-        if (seconds := time.perf_counter() - begin) >= unanswered:
-            telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UPSTREAM_TIMEOUT, seconds)
-        raise
-    except Exception as error:
-        telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
-        raise
-    telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
+
+    # Not a generator, which takes thrice as long.
+    __slots__ = ("_attempt", "_begin", "_telemetry", "_unanswered")
+
+    def __init__(
+        self, attempt: Attempt, telemetry: UpstreamTelemetry, *, unanswered: float = UNANSWERED_SECONDS
+    ) -> None:
+        self._attempt = attempt
+        self._telemetry = telemetry
+        self._unanswered = unanswered
+        self._begin = time.perf_counter()
+
+    def __enter__(self) -> None:
+        """Nothing: the time runs already."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        seconds = time.perf_counter() - self._begin
+        if error is None:
+            self._telemetry.upstream_attempt(self._attempt, reasons.ERROR_REASON_UNSPECIFIED, seconds)
+        elif isinstance(error, asyncio.CancelledError):
+            if seconds >= self._unanswered:
+                self._telemetry.upstream_attempt(self._attempt, reasons.ERROR_REASON_UPSTREAM_TIMEOUT, seconds)
+        elif isinstance(error, Exception):
+            self._telemetry.upstream_attempt(self._attempt, _reason(error), seconds)
 
 
 def _reason(error: Exception) -> reasons.ErrorReason.ValueType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.policies.adaptive_limit import AdaptiveLimit
 from docpreview_gateway.upstream.policies.fair_queue import FairQueue
@@ -33,8 +33,21 @@ class Outcome(Enum):
     """How waiting for a permit ended."""
 
     GRANTED = auto()
+    LATE = auto()
     EVICTED = auto()
     EXPIRED = auto()
+
+
+class Waiting(NamedTuple):
+    """A call that waits for a permit."""
+
+    call: Call
+    outcome: asyncio.Future[Outcome]
+
+    def end(self, outcome: Outcome) -> None:
+        """End the waiting, unless the call was cancelled."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 class Permits:
@@ -48,7 +61,7 @@ class Permits:
         self.in_flight = 0
         self._longest_queue = bounds.queue
         self._round = 0
-        self._queue: FairQueue[asyncio.Future[Outcome]] = FairQueue()
+        self._queue: FairQueue[Waiting] = FairQueue()
 
     @property
     def queued(self) -> int:
@@ -63,8 +76,7 @@ class Permits:
         self.shed_if_late(call)
         if len(self._queue) >= self._longest_queue and (evicted := self._eviction_for(call)) is not None:
             self._queue.remove(evicted)
-            if not evicted.item.done():
-                evicted.item.set_result(Outcome.EVICTED)
+            evicted.item.end(Outcome.EVICTED)
         return await self._wait(call)
 
     def shed_if_late(self, call: Call) -> None:
@@ -79,34 +91,43 @@ class Permits:
             raise NoPermitError("queue", self.limit.expected_wait(ahead))
 
     def release(self, number: int) -> None:
-        """Return a permit of that round; it goes to the next call in the queue unless the limit has shrunk."""
+        """Return a permit of that round; it goes to the next call in the queue unless the limit has shrunk.
+
+        A call that could not be answered in time any more gets none: this process, or the host, was slower than was to
+        be foreseen when it was admitted, and its request would only make those behind it late, too.
+        """
         if number == self._round:
             self.in_flight -= 1
         while self.in_flight < self.limit.value and (waiting := self._queue.pop()) is not None:
-            if not waiting.done():
+            if waiting.outcome.done():
+                continue
+            if waiting.call.wanted_by - time.monotonic() < self.limit.latency:
+                waiting.end(Outcome.LATE)
+            else:
                 self.in_flight += 1
-                waiting.set_result(Outcome.GRANTED)
+                waiting.end(Outcome.GRANTED)
 
     def expire(self) -> None:
         """Reject all waiting calls and forget the permits of calls in flight, which may hang: a new round begins."""
         self._round += 1
         self.in_flight = 0
         while (waiting := self._queue.pop()) is not None:
-            if not waiting.done():
-                waiting.set_result(Outcome.EXPIRED)
+            waiting.end(Outcome.EXPIRED)
 
     @property
     def _is_free(self) -> bool:
         return not self._queue and self.in_flight < self.limit.value
 
-    def _eviction_for(self, call: Call) -> Entry[asyncio.Future[Outcome]] | None:
+    def _eviction_for(self, call: Call) -> Entry[Waiting] | None:
         """The waiting call to evict for this one when the queue is full; None: this one is the one to reject."""
         return self._queue.greediest(flow=call.caller.name, weight=call.caller.weight)
 
     async def _wait(self, call: Call) -> int:
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         caller = call.caller
-        entry = self._queue.push(waiting, flow=caller.name, weight=caller.weight, deadline=call.wanted_by)
+        entry = self._queue.push(
+            Waiting(call, waiting), flow=caller.name, weight=caller.weight, deadline=call.wanted_by
+        )
         number = self._round
         try:
             async with asyncio.timeout_at(call.answer_by):
@@ -119,6 +140,8 @@ class Permits:
             if isinstance(error, TimeoutError):
                 raise NoPermitError("deadline", self.limit.expected_wait(len(self._queue))) from None
             raise
+        if outcome is Outcome.LATE:
+            raise NoPermitError("deadline", self.limit.expected_wait(len(self._queue)))
         if outcome is Outcome.EVICTED:
             raise NoPermitError("queue", self.limit.expected_wait(len(self._queue)))
         if outcome is Outcome.EXPIRED:

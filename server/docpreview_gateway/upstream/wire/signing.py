@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,7 @@ def _signature_fields(request: HttpRequest, credentials: Credentials, window: Wi
     header_names, headers = _canonical(request.headers.items())
     http_string = f"{request.method.lower()}\n{request.path}\n{parameters}\n{headers}\n"
     digest = sha1(http_string.encode()).hexdigest()  # noqa: S324 - the vendor's algorithm
-    sign_key = _hmac_sha1(credentials.secret_key.encode(), key_time)
-    signature = _hmac_sha1(sign_key.encode(), f"sha1\n{key_time}\n{digest}\n")
+    signature = _hmac_sha1(_sign_key(credentials.secret_key, key_time), f"sha1\n{key_time}\n{digest}\n")
     return (
         ("q-sign-algorithm", "sha1"),
         ("q-ak", credentials.secret_id),
@@ -112,6 +112,11 @@ def _canonical(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:
     """Names joined by `;` and `name=value` joined by `&`, sorted by the encoded lower-case name."""
     encoded = sorted((percent_encode(name).lower(), percent_encode(value)) for name, value in pairs)
     return ";".join(name for name, _ in encoded), "&".join(f"{name}={value}" for name, value in encoded)
+
+
+@lru_cache(maxsize=8)  # all requests of a second have the same one, and it takes as long as the signature
+def _sign_key(secret_key: str, key_time: str) -> bytes:
+    return _hmac_sha1(secret_key.encode(), key_time).encode()
 
 
 def _hmac_sha1(key: bytes, message: str) -> str:

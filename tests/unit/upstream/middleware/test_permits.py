@@ -90,6 +90,21 @@ async def test_a_shrunk_limit_grants_no_permit_until_enough_are_released() -> No
     assert (permits.in_flight, permits.queued) == (2, 0)
 
 
+async def test_a_call_that_can_no_longer_be_answered_in_time_is_rejected_when_its_turn_comes() -> None:
+    """Its permit goes to the next, so that after a standstill calls in time are not late for those that are not."""
+    permits = Permits(LimitBounds(initial=1, lowest=1, highest=1))
+    now = asyncio.get_running_loop().time()
+    number = await permits.acquire(Call("r0", now + 30))
+    late, in_time = (asyncio.create_task(permits.acquire(Call("r1", now + seconds))) for seconds in (5, 30))
+    await asyncio.sleep(0)
+    permits.limit.given_up(10.0)
+    permits.release(number)
+    with pytest.raises(NoPermitError, match="deadline"):
+        await late
+    assert await in_time == number
+    assert (permits.in_flight, permits.queued) == (1, 0)
+
+
 async def in_turn(permits: Permits, served: list[str], caller: Caller, *, seconds: float = 30.0) -> None:
     number = await permits.acquire(Call("r1", asyncio.get_running_loop().time() + seconds, caller))
     served.append(caller.name)
