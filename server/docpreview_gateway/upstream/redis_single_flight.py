@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from docpreview_gateway.storage.background import BackgroundTasks
-from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, script_command
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, expect, script_command
 from docpreview_gateway.storage.redis_keys import prefix
 from docpreview_gateway.upstream.policies.cache_entries import FRESH_IN_LUA
 from docpreview_gateway.upstream.ports import Role, Turn
@@ -287,7 +287,7 @@ def _bytes_or_none(answer: object) -> bytes | None:
 
 def _turn(answer: list[bytes]) -> Turn:
     role, envelope = answer
-    return Turn(_ROLES[role], envelope or None)
+    return Turn(_ROLES[role], expect(bytes, envelope) or None)
 
 
 def _milliseconds(seconds: float) -> int:
