@@ -1,11 +1,12 @@
 """Client of a Redis server: each command has a time limit, one kind of error, and a circuit breaker if wanted.
 
-It opens no connections (see `redis_connections`) and retries nothing.
+It opens no connections (see `redis_connections`) and retries nothing but a script that the server does not have yet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import structlog
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from docpreview_gateway.model.circuit_breaker import CircuitBreaker, ConsecutiveFailures, State
 
@@ -44,6 +45,14 @@ class RedisCallError(Exception):
 
 class RedisSkippedError(RedisCallError):
     """A command was not sent: the breaker is open, or its caller has no time left."""
+
+
+class Script:
+    """A Lua script that runs often: it is sent by its hash, and its text only to a server that does not have it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisClient:
@@ -87,12 +96,40 @@ class RedisClient:
 
         `spent` are the seconds of the limit that the caller has used up before.
         """
+        return await self._exchanged(self._send, command, read, spent)
+
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: Argument,
+        read: Callable[[Any], Result],
+        spent: float = 0.0,
+    ) -> Result:
+        """As `execute`, for a script."""
+
+        async def send(*command: Argument) -> object:
+            try:
+                return await self._send("EVALSHA", script.hash, *command)
+            except NoScriptError:
+                # It was started since, or another one took its place.
+                return await self._send("EVAL", script.text, *command)
+
+        return await self._exchanged(send, (len(keys), *keys, *arguments), read, spent)
+
+    async def _exchanged(
+        self,
+        send: Callable[..., Awaitable[object]],
+        command: tuple[Argument, ...],
+        read: Callable[[Any], Result],
+        spent: float,
+    ) -> Result:
         admission = self._breaker.admit(time.monotonic()) if spent < self._seconds else None
         if admission is None:
             raise RedisSkippedError(f"{self._name} skipped")
         try:
             async with asyncio.timeout(self._seconds - spent):
-                result = read(await self._send(*command))
+                result = read(await send(*command))
         except Exception as error:
             is_reply = isinstance(error, ResponseError)
             if is_reply:

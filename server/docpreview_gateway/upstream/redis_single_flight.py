@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import structlog
 from redis.exceptions import RedisError
 
 from docpreview_gateway.storage.background import BackgroundTasks
-from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, expect, script_command
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, Script, expect
 from docpreview_gateway.storage.redis_keys import prefix
 from docpreview_gateway.upstream.policies.cache_entries import FRESH_IN_LUA
 from docpreview_gateway.upstream.ports import Role, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.storage.redis_client import RedisClient
@@ -39,25 +39,34 @@ RECONNECT_SECONDS = 0.5
 _CAME = "+"
 """After the name of a replica: what it says is that a callback has come."""
 
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
 _REGISTER = """
 local function register(waiting, replica, milliseconds)
   redis.call('SADD', waiting, replica)
   if redis.call('PTTL', waiting) < tonumber(milliseconds) then redis.call('PEXPIRE', waiting, milliseconds) end
 end
 """
-# KEYS: lease, reply channels of followers, cached envelope.
-_TURN = f"""{_REGISTER}{FRESH_IN_LUA}
-local cached = ARGV[1] == '' and '' or redis.call('GET', KEYS[3]) or ''
+# KEYS: lease, reply channels of followers, cached envelope. ARGV: the time, or nothing with `no_cache`; the replica, or
+# nothing while it does not hear others.
+_TURN = Script(f"""{_REGISTER}{FRESH_IN_LUA}
+local cached = ARGV[1] ~= '' and redis.call('GET', KEYS[3]) or ''
 if is_fresh(cached, tonumber(ARGV[1])) then return {{'found', cached}} end
-if ARGV[3] == '0' then return {{'alone', cached}} end
-if redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3], 'NX') then return {{'leader', cached}} end
-register(KEYS[2], ARGV[2], ARGV[4])
+if ARGV[2] == '' then return {{'alone', cached}} end
+if redis.call('SET', KEYS[1], ARGV[2], 'PX', {_milliseconds(LEASE_SECONDS)}, 'NX') then return {{'leader', cached}} end
+register(KEYS[2], ARGV[2], {_milliseconds(WAIT_SECONDS)})
 return {{'follower', cached}}
-"""
-_ASK = f"{_REGISTER} register(KEYS[2], ARGV[1], ARGV[2]) return 1"
-_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+""")
+_ASK = Script(f"{_REGISTER} register(KEYS[2], ARGV[1], ARGV[2]) return 1")
+_RENEW = Script(f"""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], {_milliseconds(LEASE_SECONDS)})
+""")
 # A leader whose lease has passed to another replica leaves nothing: the other one's result is newer.
-_END = """
+_END = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 if ARGV[5] ~= '0' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
@@ -65,7 +74,7 @@ local waiting = redis.call('SMEMBERS', KEYS[2])
 redis.call('DEL', KEYS[2])
 for _, replica in ipairs(waiting) do redis.call('PUBLISH', ARGV[2] .. replica, ARGV[3] .. ARGV[4]) end
 return #waiting
-"""
+""")
 
 _ALONE = Turn("alone")
 _ROLES = {role.encode(): role for role in get_args(Role)}
@@ -111,7 +120,7 @@ class RedisSingleFlight:
 
     async def get(self, key: str) -> bytes | None:
         """The envelope that a replica stored, until it expires. None also without an answer."""
-        return await self._looked_up("GET", self._keys(key)[2], read=_bytes_or_none)
+        return await self._looked_up(self._redis.execute("GET", self._keys(key)[2], read=_bytes_or_none))
 
     async def store(self, key: str, envelope: bytes, seconds: float) -> None:
         """Store an envelope. Skipped after a command that failed: no read waits for two of them."""
@@ -120,17 +129,16 @@ class RedisSingleFlight:
         if self._redis.is_failing:
             self._telemetry.cache_lookup("shared", "skipped")
             return
-        await self._looked_up("SET", self._keys(key)[2], envelope, "PX", _milliseconds(seconds), read=_unchanged)
+        command = "SET", self._keys(key)[2], envelope, "PX", _milliseconds(seconds)
+        await self._looked_up(self._redis.execute(*command, read=_unchanged))
 
     async def turn(self, key: str, now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
         """Look into the cache, and take the lease or register as a follower; the latter only while subscribed."""
-        lease = _milliseconds(LEASE_SECONDS) if self._is_listening else 0
-        if no_cache and not lease:
+        if no_cache and not self._is_listening:
             return _ALONE
-        arguments = "" if no_cache else repr(now), self._replica, lease, _milliseconds(WAIT_SECONDS)
+        arguments = "" if no_cache else repr(now), self._replica if self._is_listening else ""
         try:
-            command = script_command(_TURN, self._keys(key), *arguments)
-            turn = await self._looked_up(*command, read=_turn, spent=spent)
+            turn = await self._looked_up(self._redis.run(_TURN, self._keys(key), *arguments, read=_turn, spent=spent))
         except asyncio.CancelledError:
             # The server may have given the lease, and nobody will read.
             self.end(key, b"", 0)
@@ -154,11 +162,11 @@ class RedisSingleFlight:
 
     def created(self, bucket: str) -> None:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
-        self._in_background(self._execute("PUBLISH", self._created, f"{self._replica}\n{bucket}"))
+        self._in_background(self._published(self._created, f"{self._replica}\n{bucket}"))
 
     def called_back(self, bucket: str, job_id: str) -> None:
         """Publish to the other replicas, in the background, that a callback has told of the end of a job."""
-        self._in_background(self._execute("PUBLISH", self._called_back, f"{self._replica}{_CAME}\n{bucket}\n{job_id}"))
+        self._in_background(self._published(self._called_back, f"{self._replica}{_CAME}\n{bucket}\n{job_id}"))
 
     async def listen(
         self,
@@ -216,7 +224,7 @@ class RedisSingleFlight:
     def _renew_later(self, key: str) -> None:
         def renew() -> None:
             self._renew_later(key)
-            self._in_background(self._run(_RENEW, key, self._replica, _milliseconds(LEASE_SECONDS)))
+            self._in_background(self._run(_RENEW, key, self._replica))
 
         self._renewals[key] = asyncio.get_running_loop().call_later(RENEW_SECONDS, renew)
 
@@ -228,27 +236,27 @@ class RedisSingleFlight:
         """
         return f"{self._prefix}{{{key}}}:lease", f"{self._prefix}{{{key}}}:followers", f"{self._prefix}{{{key}}}:cached"
 
-    async def _looked_up(
-        self, *command: str | bytes | float, read: Callable[[Any], Result], spent: float = 0.0
-    ) -> Result | None:
+    async def _looked_up(self, answer: Awaitable[Result]) -> Result | None:
         """The answer to a command of the cache, None without one; that is counted."""
         try:
-            return await self._redis.execute(*command, read=read, spent=spent)
+            return await answer
         except RedisSkippedError:
             self._telemetry.cache_lookup("shared", "skipped")
         except RedisCallError:
             self._telemetry.cache_lookup("shared", "error")
         return None
 
-    async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> None:
-        await self._execute(*script_command(script, self._keys(key), *arguments))
+    async def _run(self, script: Script, key: str, *arguments: str | bytes | int) -> None:
+        await self._tried(lambda: self._redis.run(script, self._keys(key), *arguments, read=_unchanged))
 
-    async def _execute(self, *command: str | bytes | float) -> None:
-        """Have a command executed if possible, soon after no other failed."""
-        if self._redis.failed_lately:
-            return
-        with suppress(RedisCallError):
-            await self._redis.execute(*command, read=_unchanged)
+    async def _published(self, channel: str, message: str) -> None:
+        await self._tried(lambda: self._redis.execute("PUBLISH", channel, message, read=_unchanged))
+
+    async def _tried(self, command: Callable[[], Awaitable[object]]) -> None:
+        """Have a command executed if possible, unless one has failed just now."""
+        if not self._redis.failed_lately:
+            with suppress(RedisCallError):
+                await command()
 
     def _in_background(self, work: Coroutine[None, None, object]) -> None:
         _ = self._background.start(work, "single-flight")
@@ -288,7 +296,3 @@ def _bytes_or_none(answer: object) -> bytes | None:
 def _turn(answer: list[bytes]) -> Turn:
     role, envelope = answer
     return Turn(_ROLES[role], expect(bytes, envelope) or None)
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
