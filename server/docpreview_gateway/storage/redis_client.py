@@ -91,45 +91,30 @@ class RedisClient:
         """Whether a command failed within the last `seconds`, so that its caller may have used up its time."""
         return self._failures.failed_since(time.monotonic() - self._seconds)
 
-    async def execute(self, *command: Argument, read: Callable[[Any], Result], spent: float = 0.0) -> Result:
-        """Send a command and `read` its answer. RedisCallError, also when `read` raises an error.
-
-        `spent` are the seconds of the limit that the caller has used up before.
-        """
-        return await self._exchanged(self._send, command, read, spent)
-
-    async def run(
+    async def execute(
         self,
-        script: Script,
-        keys: Sequence[str],
-        *arguments: Argument,
+        *command: Argument,
         read: Callable[[Any], Result],
         spent: float = 0.0,
+        script: Script | None = None,
     ) -> Result:
-        """As `execute`, for a script."""
+        """Send a command and `read` its answer. RedisCallError, also when `read` raises an error.
 
-        async def send(*command: Argument) -> object:
-            try:
-                return await self._send("EVALSHA", script.hash, *command)
-            except NoScriptError:
-                # It was started since, or another one took its place.
-                return await self._send("EVAL", script.text, *command)
-
-        return await self._exchanged(send, (len(keys), *keys, *arguments), read, spent)
-
-    async def _exchanged(
-        self,
-        send: Callable[..., Awaitable[object]],
-        command: tuple[Argument, ...],
-        read: Callable[[Any], Result],
-        spent: float,
-    ) -> Result:
+        `spent` are the seconds of the limit that the caller has used up before. `script` is that of an EVALSHA.
+        """
         admission = self._breaker.admit(time.monotonic()) if spent < self._seconds else None
         if admission is None:
             raise RedisSkippedError(f"{self._name} skipped")
         try:
             async with asyncio.timeout(self._seconds - spent):
-                result = read(await send(*command))
+                try:
+                    answer = await self._send(*command)
+                except NoScriptError:
+                    if script is None:
+                        raise
+                    # The server was started since, or another one took its place.
+                    answer = await self._send("EVAL", script.text, *command[2:])
+                result = read(answer)
         except Exception as error:
             is_reply = isinstance(error, ResponseError)
             if is_reply:
@@ -138,6 +123,18 @@ class RedisClient:
             raise RedisCallError(_message(error)) from error
         self._ended(admission, time.monotonic(), None)
         return result
+
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: Argument,
+        read: Callable[[Any], Result],
+        spent: float = 0.0,
+    ) -> Awaitable[Result]:
+        """As `execute`, for a script."""
+        command = ("EVALSHA", script.hash, len(keys), *keys, *arguments)
+        return self.execute(*command, read=read, spent=spent, script=script)
 
     def _ended(self, admission: Admission, now: float, error: Exception | None) -> None:
         was_closed = self._breaker.state is State.CLOSED

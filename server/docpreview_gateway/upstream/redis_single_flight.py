@@ -266,23 +266,23 @@ class _Subscription:
     """The port `Subscription`."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._received: asyncio.Future[bytes] = self._loop.create_future()
+        self._latest: bytes | None = None
+        self._waiting: asyncio.Future[None] | None = None
 
     async def next(self, seconds: float) -> bytes | None:
         """The latest result, as soon as there is one, or None after these seconds."""
-        await asyncio.wait((self._received,), timeout=seconds)
-        if not self._received.done():
-            return None
-        value = self._received.result()
-        self._received = self._loop.create_future()
+        if self._latest is None:
+            # Most reads wait for no other, and need no future.
+            self._waiting = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._waiting,), timeout=seconds)
+        value, self._latest = self._latest, None
         return value
 
     def receive(self, value: bytes) -> None:
         """Deliver a result. It replaces an earlier one that was not taken."""
-        if self._received.done():
-            self._received = self._loop.create_future()
-        self._received.set_result(value)
+        self._latest = value
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 def _unchanged(answer: object) -> object:
