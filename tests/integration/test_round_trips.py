@@ -65,9 +65,13 @@ async def monitored(server: RedisServer) -> AsyncIterator[Monitor]:
 
 @pytest.fixture
 async def pair(redis_server: RedisServer) -> AsyncIterator[Pair]:
-    """Replicas that hear each other, and whose memory answers no second read of a running job."""
+    """Replicas that hear each other, and whose memory answers no second read of a running job.
+
+    The server has their scripts by a read that was made before.
+    """
     async with replicas(redis_server, BRIEF, timeout_seconds=1.0) as pair:
         pair.emulator.hold_jobs()
+        await pair.one.get(await pair.one.create())
         await until(
             lambda: redis_server.command("PUBSUB", "NUMSUB", f"docpreview:2:{NAMESPACE}:created")[-4:-2] == b":2"
         )
@@ -90,19 +94,20 @@ async def test_an_uncached_get_asks_redis_once_before_the_cloud_and_once_after_i
         pair.emulator.add_fault("latency", "get", seconds=0.5)
         reading = asyncio.create_task(pair.one.get(job_id))
         await until(lambda: bool(pair.emulator.requests))
-        assert await monitor.commands(job_id) == ["EVAL"]
+        assert await monitor.commands(job_id) == ["EVALSHA"]
         assert (await reading)[1] == "miss"
         await released(redis_server)
-        assert await monitor.commands(job_id) == ["EVAL"]
+        assert await monitor.commands(job_id) == ["EVALSHA"]
 
 
 async def test_a_get_of_what_another_replica_has_cached_asks_redis_once(redis_server: RedisServer) -> None:
     """And a second one not at all."""
     async with replicas(redis_server, CacheSettings(), timeout_seconds=1.0) as pair:
+        await pair.other.get(await pair.one.finished())
         job_id = await pair.one.finished()
         async with monitored(redis_server) as monitor:
             assert (await pair.other.get(job_id))[1] == "hit"
-            assert await monitor.commands(job_id) == ["EVAL"]
+            assert await monitor.commands(job_id) == ["EVALSHA"]
             assert (await pair.other.get(job_id))[1] == "hit"
             assert await monitor.commands(job_id) == []
 
@@ -117,7 +122,7 @@ async def test_a_hundred_gets_of_a_job_at_the_same_time_ask_redis_as_often_as_on
         request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
         await asyncio.gather(*(pair.one.stub.GetPreviewJob(request) for _ in range(100)))
         await released(redis_server)
-        assert await monitor.commands(job_id) == ["EVAL", "EVAL"]
+        assert await monitor.commands(job_id) == ["EVALSHA", "EVALSHA"]
 
 
 async def test_a_no_cache_get_asks_redis_as_often(pair: Pair, redis_server: RedisServer) -> None:
@@ -127,7 +132,7 @@ async def test_a_no_cache_get_asks_redis_as_often(pair: Pair, redis_server: Redi
         request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
         await pair.one.stub.GetPreviewJob(request, metadata=(("cache-control", "no-cache"),))
         await released(redis_server)
-        assert await monitor.commands(job_id) == ["EVAL", "EVAL"]
+        assert await monitor.commands(job_id) == ["EVALSHA", "EVALSHA"]
 
 
 async def test_a_cancelled_get_leaves_no_lease(pair: Pair, redis_server: RedisServer) -> None:

@@ -259,6 +259,16 @@ class TestTurn:
             assert await one.turn(KEY, NOW, no_cache=True) == Turn("alone")
             assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
 
+    async def test_a_server_that_has_lost_its_scripts_is_told_them_again(self, redis_server: RedisServer) -> None:
+        """It was started since, or another one took its place."""
+        async with listening(redis_server.url) as one:
+            assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("leader")
+            assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+            one.end(KEY, envelope(), 60)
+            await one.close()
+            assert await one.get(KEY) == envelope()
+
     def test_all_keys_of_a_read_are_in_one_slot_of_a_cluster(self) -> None:
         """One script uses them; the braces say of what the slot is made."""
         redis = RedisClient(asyncio.sleep, name="", seconds=1)
