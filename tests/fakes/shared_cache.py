@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.ports import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from docpreview_gateway.upstream.ports import Subscription
 
 
 class _Silent:
@@ -36,9 +38,8 @@ class FakeSharedCache:
         self.told: list[tuple[str, str]] = []
         self.published: list[bytes] = []
 
-    @contextmanager
-    def subscribe(self, _key: str) -> Iterator[_Silent]:
-        yield _Silent()
+    def subscribe(self, _key: str) -> AbstractContextManager[Subscription]:
+        return nullcontext(_Silent())
 
     async def get(self, key: str) -> bytes | None:
         return self.values.get(key)

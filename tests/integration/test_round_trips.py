@@ -12,6 +12,7 @@ import pytest
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.settings.upstream import CacheSettings
+from docpreview_gateway.upstream import redis_single_flight
 from tests.deployments import NAMESPACE
 from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.test_shared_state import BRIEF, Pair, replicas
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.redis_server import RedisServer
 
-RENEWAL = "return redis.call('PEXPIRE'"
+RENEWAL = re.compile(f"{redis_single_flight._RENEW.hash}|return redis.call.'PEXPIRE'")
 
 
 @dataclass
