@@ -43,11 +43,8 @@ class Monitor:
         self.server.command("ECHO", mark)
         about = f"docpreview:2:{NAMESPACE}:{{job:{REGION}:{BUCKET}:{job_id}}}:"
         while mark not in (line := (await self.reader.readline()).decode(errors="replace")):
-            if (
-                about in line
-                and RENEWAL not in line
-                and (command := re.match(r'\+[\d.]+ \[\d+ [\d.:]+\] "(\w+)"', line))
-            ):
+            command = re.match(r'\+[\d.]+ \[\d+ [\d.:]+\] "(\w+)"', line)
+            if command is not None and about in line and not RENEWAL.search(line):
                 found.append(command[1])
         return found
 

@@ -231,8 +231,7 @@ class RedisSingleFlight:
     def _keys(self, key: str) -> tuple[str, str, str]:
         """Names of a key's lease, of its followers, and of the cached envelope.
 
-        The braces put them into one slot of a cluster. Versions before shared the names of neither, so replicas of both
-        read side by side, each for its own; what those left behind expires.
+        The braces put them into one slot of a cluster. docs/replicas.md has the names, and those of earlier versions.
         """
         return f"{self._prefix}{{{key}}}:lease", f"{self._prefix}{{{key}}}:followers", f"{self._prefix}{{{key}}}:cached"
 
