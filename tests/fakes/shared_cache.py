@@ -58,7 +58,7 @@ class FakeSharedCache:
 
     def end(self, key: str, envelope: bytes, seconds: float) -> None:
         self.published.append(envelope)
-        if envelope and seconds > 0:
+        if seconds > 0:
             self.values[key] = envelope
             self.lives[key] = seconds
 

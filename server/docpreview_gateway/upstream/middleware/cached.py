@@ -176,7 +176,7 @@ class Cached:
             return _answer(cached, operation)
         read = SharedRead(call.deadline, is_new=0 <= now - self._created.get(key, 0.0) < CREATED_RECENTLY)
         try:
-            job = await self._read(operation, call._replace(shared_read=read))
+            job = await self._read(operation, call._replace(shared_read=read), is_new=read.is_new)
         except GatewayError as error:
             if error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND:
                 if not read.is_new:
@@ -209,11 +209,10 @@ class Cached:
         lists[key] = CachedList(page, now)
         return page
 
-    async def _read(self, operation: GetJob, call: Call) -> PreviewJob:
+    async def _read(self, operation: GetJob, call: Call, *, is_new: bool) -> PreviewJob:
         try:
             return await self._inner(operation, call)
         except UpstreamError as error:
-            is_new = call.shared_read is not None and call.shared_read.is_new
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or not is_new:
                 raise
         await asyncio.sleep(REREAD_AFTER)

@@ -56,6 +56,7 @@ async def test_consecutive_reads_are_not_coalesced(cloud: FakeUpstream, upstream
     await upstream(GetJob(BUCKET, JOB), call())
     await upstream(GetJob(BUCKET, JOB), call())
     assert len(cloud.asked) == 2
+    assert upstream._flights == {}
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_read_for_others(cloud: FakeUpstream, upstream: Coalesced) -> None:

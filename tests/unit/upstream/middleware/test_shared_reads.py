@@ -11,12 +11,13 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
-from docpreview_gateway.upstream.operations import GetJob
+from docpreview_gateway.upstream.operations import CreateJob, GetJob
 from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.upstream.ports import Turn
@@ -27,6 +28,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from docpreview_gateway.upstream.ports import Subscription
@@ -41,15 +43,19 @@ FRESHNESS = Freshness(active=1, missing=2, stale=60)
 class Says(FakeSharedCache):
     """Shared state that answers looks with these turns, each after `seconds`, and publishes `news`."""
 
-    def __init__(self, *turns: Turn, seconds: float = 0.0, news: bytes | None = None) -> None:
+    def __init__(self, *turns: Turn, seconds: float = 0.0, news: Sequence[bytes] = ()) -> None:
         super().__init__()
         self._turns = iter(turns)
         self._seconds = seconds
         self._news = news
         self.looks: list[tuple[bool, float]] = []
+        self.asked: list[tuple[str, float]] = []
 
-    def subscribe(self, key: str) -> AbstractContextManager[Subscription]:
-        return super().subscribe(key) if self._news is None else nullcontext(_News(self._news))
+    def subscribe(self, _key: str) -> AbstractContextManager[Subscription]:
+        return nullcontext(_News(self._news))
+
+    async def ask(self, key: str, seconds: float) -> None:
+        self.asked.append((key, seconds))
 
     async def turn(self, _key: str, _now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
         self.looks.append((no_cache, spent))
@@ -58,13 +64,16 @@ class Says(FakeSharedCache):
 
 
 class _News:
-    """A subscription to which one message was published."""
+    """A subscription to which these messages were published."""
 
-    def __init__(self, message: bytes) -> None:
-        self._message = message
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        self._messages = list(messages)
 
-    async def next(self, _seconds: float) -> bytes | None:
-        return self._message
+    async def next(self, seconds: float) -> bytes | None:
+        if self._messages:
+            return self._messages.pop(0)
+        await asyncio.sleep(seconds)
+        return None
 
 
 class World:
@@ -97,6 +106,15 @@ async def test_a_fresh_answer_is_a_hit_after_one_look_and_no_read() -> None:
     assert (len(shared.looks), shared.published, world.cloud.asked) == (1, [], [])
     assert (world.telemetry.lookups, world.telemetry.shared_reads) == ([("shared", "hit")], [])
     assert world.read.envelope == envelope()
+
+
+async def test_that_there_is_no_such_job_is_found_like_a_job() -> None:
+    missing = cache_entries.encode(KEY, cache_entries.Entry(None, NOW, NOW + 2))
+    world = World(Says(Turn("found", missing)))
+    with pytest.raises(UpstreamError, match=f"no job {JOB} in bucket {BUCKET.name}") as caught:
+        await world.get()
+    assert caught.value.reason == reasons.ERROR_REASON_JOB_NOT_FOUND
+    assert (world.cloud.asked, world.read.envelope) == ([], missing)
 
 
 async def test_a_leader_stores_and_publishes_what_it_has_read_in_one() -> None:
@@ -156,13 +174,13 @@ async def test_a_read_without_shared_state_is_stored_for_the_others_if_that_work
 
 async def test_a_follower_gets_the_published_result() -> None:
     news = envelope(state=PreviewJob.STATE_SUCCESS)
-    world = World(Says(Turn("follower", envelope()), news=news))
+    world = World(Says(Turn("follower", envelope()), news=[news]))
     assert await world.get() == "coalesced"
     assert (world.cloud.asked, world.telemetry.shared_reads, world.read.envelope) == ([], ["follower"], news)
 
 
 async def test_a_follower_of_a_read_without_a_result_reads_by_itself_and_keeps_the_stale_copy() -> None:
-    world = World(shared := Says(Turn("follower", envelope()), news=b""))
+    world = World(shared := Says(Turn("follower", envelope()), news=[b""]))
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")]
     with pytest.raises(UpstreamError):
         await world.get()
@@ -209,3 +227,36 @@ async def test_a_server_that_is_slow_delays_a_read_by_one_time_limit() -> None:
     await reads(GetJob(BUCKET, JOB), Call("r", begin + 30))
     assert 0.2 <= time.monotonic() - begin < 0.4
     assert world.telemetry.lookups == [("shared", "error"), ("shared", "miss"), ("shared", "skipped")]
+
+
+async def test_a_feed_has_the_job_as_another_replica_reads_it() -> None:
+    """What is no job is passed over: a read that failed, a job that is missing, a message that is malformed."""
+    missing = cache_entries.encode(KEY, cache_entries.Entry(None, NOW, NOW + 2))
+    news = [b"", missing, envelope()[:-3], envelope(state=PreviewJob.STATE_SUCCESS)]
+    world = World(shared := Says(news=news))
+    job = await world.reads.next(BUCKET, JOB, 20)
+    assert job is not None
+    assert job.state == PreviewJob.STATE_SUCCESS
+    assert (shared.asked, world.cloud.asked) == ([(KEY, 20)], [])
+
+
+async def test_a_feed_without_a_read_of_another_replica_ends_after_its_time() -> None:
+    """Messages that are passed over do not prolong it."""
+    world = World(Says(news=[b""]))
+    begin = time.monotonic()
+    assert await world.reads.next(BUCKET, JOB, 0.1) is None
+    assert 0.1 <= time.monotonic() - begin < 0.5
+
+
+async def test_a_create_is_stored_for_the_other_replicas_and_makes_them_drop_their_lists() -> None:
+    """Also one of unknown outcome does the latter."""
+    world = World(shared := FakeSharedCache())
+    world.cloud.objects.add((BUCKET.name, "a.pdf"))
+    create = CreateJob(CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf"), BUCKET, BUCKET)
+    job = await world.reads(create, Call("r", time.monotonic() + 30))
+    (key,) = shared.values
+    assert cache_entries.decode(key, shared.values[key]) == cache_entries.Entry(job, NOW, NOW + 1)
+    world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "?")]
+    with pytest.raises(UpstreamError):
+        await world.reads(create, Call("r", time.monotonic() + 30))
+    assert (shared.created_in, list(shared.values)) == ([BUCKET.name] * 2, [key])
