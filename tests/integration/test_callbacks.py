@@ -192,11 +192,11 @@ async def test_watchers_at_another_replica_hear_within_a_tenth_of_a_second(emula
             called_back(emulator, shared_state=state) as (gateway, client, _),
             asyncio.timeout(30),
         ):
-            took = [await _told_at_another_replica(emulator, gateway, client, base) for _ in range(5)]
+            took = [await told_at_another_replica(emulator, gateway, client, base) for _ in range(5)]
     assert min(took) < 0.1
 
 
-async def _told_at_another_replica(emulator: Emulator, gateway: Gateway, client: DocPreviewClient, base: str) -> float:
+async def told_at_another_replica(emulator: Emulator, gateway: Gateway, client: DocPreviewClient, base: str) -> float:
     """Seconds from a callback at one replica to the end of a wait at the other."""
     emulator.hold_jobs()
     job_id = await running_job(client)

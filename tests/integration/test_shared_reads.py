@@ -18,6 +18,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.operations import CreateJob, GetJob
+from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS
 from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.deployments import NAMESPACE
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 JOB = "d" + "1" * 32
-LEASE_KEY = f"docpreview:2:{NAMESPACE}:lease:{{job:{BUCKET.region}:{BUCKET.name}:{JOB}}}"
+KEY = f"job:{BUCKET.region}:{BUCKET.name}:{JOB}"
+LEASE_KEY = f"docpreview:2:{NAMESPACE}:{{{KEY}}}:lease"
 
 
 @dataclass
@@ -61,7 +63,9 @@ async def replica(url: str) -> AsyncIterator[Replica]:
         shared_parts(url, NAMESPACE, telemetry, seconds=0.5) as parts,
         parts.listening(created.append, lambda _bucket, _job_id, _queue_id: None),
     ):
-        reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
+        # What is cached is no longer fresh for the next read.
+        never = Freshness(active=0, missing=0, stale=0)
+        reads = SharedReads(cloud, parts.single_flight, freshness=never, clock=FakeClock(), telemetry=telemetry)
         await subscribed(parts)
         yield Replica(reads, cloud, telemetry, parts, created)
 
@@ -69,9 +73,9 @@ async def replica(url: str) -> AsyncIterator[Replica]:
 async def subscribed(parts: SharedParts) -> None:
     """Wait until the replica is subscribed, so that it can follow a leader."""
     async with asyncio.timeout(10):
-        while await parts.single_flight.lead("probe", now=True) is None:  # noqa: ASYNC110
+        while (await parts.single_flight.turn("probe", 0.0, no_cache=True)).role == "alone":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    parts.single_flight.publish("probe", b"")
+    parts.single_flight.end("probe", b"", 0)
 
 
 @asynccontextmanager
@@ -98,7 +102,7 @@ async def following(follower: Replica, redis: RedisServer) -> asyncio.Task[Previ
     """A follower's read, waiting for the leader's result."""
     task = follower.get()
     async with asyncio.timeout(5):
-        while b":0" in redis.command("EXISTS", LEASE_KEY.replace("lease", "inboxes")):  # noqa: ASYNC110
+        while b":0" in redis.command("EXISTS", LEASE_KEY.replace("lease", "followers")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     return task
@@ -120,16 +124,6 @@ async def test_concurrent_equal_reads_of_three_replicas_cost_one_cloud_call(
     assert {(await each).job_id for each in (first, *shared)} == {JOB}
     assert [len(each.cloud.asked) for each in three] == [1, 0, 0]
     assert [each.telemetry.shared_reads for each in three] == [["leader"], ["follower"], ["follower"]]
-
-
-async def test_a_read_right_after_another_gets_its_result_unless_it_is_no_cache(three: list[Replica]) -> None:
-    """The result stays published for a moment."""
-    await three[0].get()
-    await asyncio.sleep(0.02)
-    await three[1].get()
-    assert three[1].cloud.asked == []
-    await three[2].get(no_cache=True)
-    assert len(three[2].cloud.asked) == 1
 
 
 async def test_the_answer_that_a_job_does_not_exist_is_shared_too(
@@ -234,8 +228,7 @@ async def test_a_follower_that_receives_garbage_reads_itself(three: list[Replica
     leader, follower, _ = three
     first = await reading(leader)
     second = await following(follower, redis_server)
-    key = LEASE_KEY.partition("{")[2].rstrip("}")
-    redis_server.command("PUBLISH", follower.parts.single_flight.channels[0], f'"{key}\\n\\xff\\x00garbage"')
+    redis_server.command("PUBLISH", follower.parts.single_flight.channels[0], f'"{KEY}\\n\\xff\\x00garbage"')
     assert (await second).job_id == JOB
     assert len(follower.cloud.asked) == 1
     release(leader)

@@ -153,7 +153,7 @@ class TestCache:
     async def test_a_foreign_value_in_redis_is_a_miss(self, pair: Pair, redis_server: RedisServer) -> None:
         """The job is read from the cloud."""
         job_id = await pair.one.finished()
-        redis_server.command("SET", f"docpreview:2:{NAMESPACE}:job:{REGION}:{BUCKET}:{job_id}", "garbage")
+        redis_server.command("SET", f"docpreview:2:{NAMESPACE}:{{job:{REGION}:{BUCKET}:{job_id}}}:cached", "garbage")
         assert (await pair.other.get(job_id))[1] != "hit"
 
 

@@ -76,7 +76,8 @@ TABLE: dict[str, Judged] = {
         )
     ),
     "upstream/middleware/cached.py": _upstream("middleware/test_cached", "middleware/test_shared_reads"),
-    "upstream/middleware/coalesced.py": _upstream("middleware/test_coalesced", "middleware/test_shared_reads"),
+    "upstream/middleware/coalesced.py": _upstream("middleware/test_coalesced", "middleware/test_cached"),
+    "upstream/middleware/shared_reads.py": _upstream("middleware/test_shared_reads", "middleware/test_cached"),
     "upstream/middleware/retrying.py": _upstream("middleware/test_retrying", "policies/test_retry_policy"),
     **dict.fromkeys(
         ("jobs/watching.py", "jobs/poller.py"),

@@ -14,7 +14,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from docpreview_gateway.doctor.diagnosis import Finding, clock_words
 from docpreview_gateway.doctor.redis_faults import ACL, FULL, REPLICA, fault
 from docpreview_gateway.storage import redis_urls
-from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command, words
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, Script, expect, script_command, words
 from docpreview_gateway.storage.redis_connections import redis_commands, redis_messages
 from docpreview_gateway.storage.redis_keys import PREFIX, prefix, slot_prefix
 from docpreview_gateway.storage.redis_urls import shown
@@ -30,7 +30,7 @@ SECONDS = 5.0
 SLOW_CLOCK_SECONDS = 5.0
 KEYS_LOOKED_AT = 20_000
 
-_NEEDED = """
+_NEEDED = Script("""
 local wrong = {}
 local function try(...)
   local answer = redis.pcall(...)
@@ -47,7 +47,7 @@ try('SADD', set, 'a') try('SMEMBERS', set) try('TIME')
 if ARGV[1] ~= '' then try('PUBLISH', ARGV[1], '') end
 for _, each in ipairs(KEYS) do try('DEL', each) end
 return wrong
-"""
+""")
 """Every command that the gateway's scripts use; `tests/integration/test_doctor_redis.py` compares."""
 
 
@@ -99,7 +99,7 @@ def _texts(answer: object) -> list[str]:
 async def _rights(where: str, client: RedisClient, url: str, namespace: str, *, has_channels: bool) -> Finding:
     keys = [f"{slot_prefix(namespace)}doctor:{number}" for number in range(5)]
     channel = f"{prefix(namespace)}doctor" if has_channels else ""
-    found = await client.execute(*script_command(_NEEDED, keys, channel), read=_texts)
+    found = await client.run(_NEEDED, keys, channel, read=_texts)
     if channel:
         found += await _subscription(url, channel)
     if not found:

@@ -29,7 +29,7 @@ _REPLIES = {
         "this is no Sentinel: name Sentinels, mostly on port 26379, or use redis:// for a server without them"
     ),
     "unknown command 'CLUSTER'": "this is no node of a cluster: use redis:// or, if it is a Sentinel, redis+sentinel://",
-    "unknown command 'EVAL'": "if this is a Sentinel, use redis+sentinel://; the gateway needs a server with scripts",
+    "unknown command 'EVAL": "if this is a Sentinel, use redis+sentinel://; the gateway needs a server with scripts",
     "SELECT is not allowed in cluster mode": "use redis+cluster://, without a database: this is a node of a cluster",
 }
 """What to do, by words of replies."""

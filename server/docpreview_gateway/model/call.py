@@ -53,8 +53,12 @@ class SharedRead:
 
     wanted_by: float
     """Instant after which no caller needs the result. It decides whether to start more work, and ends none."""
-    waited: float = 0.0
-    """Seconds that the read has waited for shared state, which has one time budget for all of a read."""
+    no_cache: bool = False
+    """Whether one of the callers wants what the cloud says now."""
+    is_new: bool = False
+    """Whether the job was created a moment ago, so that the cloud may not show it yet."""
+    envelope: bytes | None = None
+    """What the replicas' cache has: while the read lasts, and after an error, a stale copy; then what was read."""
 
 
 Charge: TypeAlias = "Callable[[int], Awaitable[None]]"

@@ -1,11 +1,12 @@
 """Client of a Redis server: each command has a time limit, one kind of error, and a circuit breaker if wanted.
 
-It opens no connections (see `redis_connections`) and retries nothing.
+It opens no connections (see `redis_connections`) and retries nothing but a script that the server does not have yet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import structlog
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from docpreview_gateway.model.circuit_breaker import CircuitBreaker, ConsecutiveFailures, State
 
@@ -44,6 +45,14 @@ class RedisCallError(Exception):
 
 class RedisSkippedError(RedisCallError):
     """A command was not sent: the breaker is open, or its caller has no time left."""
+
+
+class Script:
+    """A Lua script that runs often: it is sent by its hash, and its text only to a server that does not have it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisClient:
@@ -82,17 +91,30 @@ class RedisClient:
         """Whether a command failed within the last `seconds`, so that its caller may have used up its time."""
         return self._failures.failed_since(time.monotonic() - self._seconds)
 
-    async def execute(self, *command: Argument, read: Callable[[Any], Result], spent: float = 0.0) -> Result:
+    async def execute(
+        self,
+        *command: Argument,
+        read: Callable[[Any], Result],
+        spent: float = 0.0,
+        script: Script | None = None,
+    ) -> Result:
         """Send a command and `read` its answer. RedisCallError, also when `read` raises an error.
 
-        `spent` are the seconds of the limit that the caller has used up before.
+        `spent` are the seconds of the limit that the caller has used up before. `script` is that of an EVALSHA.
         """
         admission = self._breaker.admit(time.monotonic()) if spent < self._seconds else None
         if admission is None:
             raise RedisSkippedError(f"{self._name} skipped")
         try:
             async with asyncio.timeout(self._seconds - spent):
-                result = read(await self._send(*command))
+                try:
+                    answer = await self._send(*command)
+                except NoScriptError:
+                    if script is None:
+                        raise
+                    # The server was started since, or another one took its place.
+                    answer = await self._send("EVAL", script.text, *command[2:])
+                result = read(answer)
         except Exception as error:
             is_reply = isinstance(error, ResponseError)
             if is_reply:
@@ -101,6 +123,18 @@ class RedisClient:
             raise RedisCallError(_message(error)) from error
         self._ended(admission, time.monotonic(), None)
         return result
+
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: Argument,
+        read: Callable[[Any], Result],
+        spent: float = 0.0,
+    ) -> Awaitable[Result]:
+        """As `execute`, for a script."""
+        command = ("EVALSHA", script.hash, len(keys), *keys, *arguments)
+        return self.execute(*command, read=read, spent=spent, script=script)
 
     def _ended(self, admission: Admission, now: float, error: Exception | None) -> None:
         was_closed = self._breaker.state is State.CLOSED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -121,14 +121,10 @@ class MemoryCache(Protocol):
 
 
 class SharedCache(Protocol):
-    """A cache of bytes by key for all replicas. It never raises: a slow or failed read is a miss."""
+    """The cache of all replicas. It never raises: a slow or failed look is a miss."""
 
     async def get(self, key: str) -> bytes | None:
-        """The value that any replica set, until it expires; None: a miss."""
-        ...
-
-    async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
-        """Store a value for `seconds`, if possible. `spent` as in `SingleFlight.lead`."""
+        """The envelope that a replica stored, fresh or not, until it expires; None: a miss."""
         ...
 
 
@@ -140,24 +136,48 @@ class Subscription(Protocol):
         ...
 
 
+Role: TypeAlias = Literal["found", "leader", "follower", "alone"]
+
+
+class Turn(NamedTuple):
+    """What a replica is to do about a read, and what the cache of all replicas has (None: nothing).
+
+    `found`: answer with the envelope, which is fresh. `leader`: read, then `end`. `follower`: another replica reads.
+    `alone`: read without the others, since there is no shared state now.
+    """
+
+    role: Role
+    envelope: bytes | None = None
+
+
 class SingleFlight(Protocol):
-    """Single-flight reads across replicas. It never raises: without shared state each replica reads by itself."""
+    """Single-flight reads across replicas, and the cache that they fill.
+
+    It never raises: without shared state each replica reads by itself.
+    """
 
     def subscribe(self, key: str) -> AbstractContextManager[Subscription]:
-        """Receive the results published for a key. To be opened before `lead` or `ask`, so that none is missed."""
+        """Receive the results published for a key. To be opened before `turn` or `ask`, so that none is missed."""
         ...
 
-    async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
-        """Take the lease of a key. True: read, then `publish`; False: another replica reads; None: no shared state.
+    async def turn(self, key: str, now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
+        """Look into the cache at Unix time `now`, and take the lease of the key unless it has a fresh answer there.
 
-        With False a recently published result is delivered again, unless the read must be made `now`. The lease lasts
-        until `publish`; if this replica is lost, another one gets it half a second later. `spent` are the seconds that
-        the call has waited for shared state already: all of its waits have one time limit.
+        With `no_cache` nothing is looked up. A lease lasts until `end`; if this replica is lost, another one gets it
+        half a second later. One that is cancelled here is not kept. `spent` are the seconds that the read has waited
+        for shared state already: all of its waits have one time limit.
         """
         ...
 
-    def publish(self, key: str, value: bytes) -> None:
-        """End a lease and send the result (b"": none) to the subscribed replicas. Does not block."""
+    def end(self, key: str, envelope: bytes, seconds: float) -> None:
+        """End a lease: store the result for `seconds` (0: do not), and send it to those who follow. Does not block.
+
+        b"" is no result.
+        """
+        ...
+
+    async def store(self, key: str, envelope: bytes, seconds: float) -> None:
+        """Store what was read or made without a lease."""
         ...
 
     async def ask(self, key: str, seconds: float) -> bool:

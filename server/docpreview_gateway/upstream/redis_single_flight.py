@@ -1,43 +1,48 @@
-"""Single-flight reads of several replicas, through Redis or Valkey: a lease for each read, and messages to followers.
+"""Reads that replicas share through Redis or Valkey: a cache, a lease for each read, and messages to followers.
 
-A replica that finds the lease taken registers its reply channel in the same script, so it cannot miss the result: the
-leader reads the registered channels in the script that ends its lease. Losing the server costs calls to the cloud, no
-answers.
+One script looks into the cache and takes the lease. A replica that finds it taken registers its reply channel in the
+same script, so it cannot miss the result: the script that ends the lease stores the result and sends it to the channels
+that are registered. Losing the server costs hits, calls to the cloud and a few short waits, no answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import structlog
 from redis.exceptions import RedisError
 
 from docpreview_gateway.storage.background import BackgroundTasks
-from docpreview_gateway.storage.redis_client import RedisCallError, script_command
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, Script, expect
 from docpreview_gateway.storage.redis_keys import prefix
+from docpreview_gateway.upstream.policies.cache_entries import FRESH_IN_LUA
+from docpreview_gateway.upstream.ports import Role, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.storage.redis_client import RedisClient
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 LEASE_SECONDS = 0.5
 """Time after which another replica may lead a read whose leader was lost. A leader renews its lease while it reads."""
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 WAIT_SECONDS = 2 * LEASE_SECONDS
-RESULT_TTL_SECONDS = 0.1
-"""Time for which a result answers replicas that ask just after it was published."""
-
 RECONNECT_SECONDS = 0.5
 """Pause before subscribing again after a lost connection."""
 
 _CAME = "+"
 """After the name of a replica: what it says is that a callback has come."""
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
 
 _REGISTER = """
 local function register(waiting, replica, milliseconds)
@@ -45,44 +50,46 @@ local function register(waiting, replica, milliseconds)
   if redis.call('PTTL', waiting) < tonumber(milliseconds) then redis.call('PEXPIRE', waiting, milliseconds) end
 end
 """
-_LEAD = f"""{_REGISTER}
-local held = redis.call('GET', KEYS[1])
-local has_result = held and string.sub(held, 1, 1) == '='
-if has_result and ARGV[4] == '0' then return string.sub(held, 2) end
-if has_result or not held then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
-end
-register(KEYS[2], ARGV[1], ARGV[3])
-return 0
-"""
-_ASK = f"{_REGISTER} register(KEYS[2], ARGV[1], ARGV[2]) return 1"
-_RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
-# A leader whose lease has passed to another replica publishes nothing: the other one's result is newer.
-_PUBLISH = """
+# KEYS: lease, reply channels of followers, cached envelope. ARGV: the time, or nothing with `no_cache`; the replica, or
+# nothing while it does not hear others.
+_TURN = Script(f"""{_REGISTER}{FRESH_IN_LUA}
+local cached = ARGV[1] ~= '' and redis.call('GET', KEYS[3]) or ''
+if is_fresh(cached, tonumber(ARGV[1])) then return {{'found', cached}} end
+if ARGV[2] == '' then return {{'alone', cached}} end
+if redis.call('SET', KEYS[1], ARGV[2], 'PX', {_milliseconds(LEASE_SECONDS)}, 'NX') then return {{'leader', cached}} end
+register(KEYS[2], ARGV[2], {_milliseconds(WAIT_SECONDS)})
+return {{'follower', cached}}
+""")
+_ASK = Script(f"{_REGISTER} register(KEYS[2], ARGV[1], ARGV[2]) return 1")
+_RENEW = Script(f"""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[4] == '' then
-  redis.call('DEL', KEYS[1])
-else
-  redis.call('SET', KEYS[1], '=' .. ARGV[4], 'PX', ARGV[5])
-end
+return redis.call('PEXPIRE', KEYS[1], {_milliseconds(LEASE_SECONDS)})
+""")
+# A leader whose lease has passed to another replica leaves nothing: the other one's result is newer.
+_END = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+if ARGV[5] ~= '0' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
 local waiting = redis.call('SMEMBERS', KEYS[2])
 redis.call('DEL', KEYS[2])
 for _, replica in ipairs(waiting) do redis.call('PUBLISH', ARGV[2] .. replica, ARGV[3] .. ARGV[4]) end
 return #waiting
-"""
+""")
+
+_ALONE = Turn("alone")
+_ROLES = {role.encode(): role for role in get_args(Role)}
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger("docpreview_gateway.single_flight")
 
 
 class RedisSingleFlight:
-    """The port `SingleFlight` of a deployment. It raises nothing but CancelledError.
+    """The ports `SingleFlight` and `SharedCache` of a deployment. It raises nothing but CancelledError."""
 
-    `redis` is the client that the shared cache uses too, so that no read waits for a lost server twice.
-    """
-
-    def __init__(self, redis: RedisClient, namespace: str) -> None:
+    def __init__(self, redis: RedisClient, namespace: str, telemetry: UpstreamTelemetry) -> None:
         self._redis = redis
+        self._telemetry = telemetry
         self._prefix = prefix(namespace)
         self._created = self._prefix + "created"
         self._called_back = self._prefix + "called-back"
@@ -111,24 +118,42 @@ class RedisSingleFlight:
             if not subscriptions and self._subscriptions.get(key) is subscriptions:
                 del self._subscriptions[key]
 
-    async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
-        """Take the lease of a read, or register as a follower. None while this replica is not subscribed."""
-        if not self._is_listening:
-            return None
-        milliseconds = _milliseconds(LEASE_SECONDS), _milliseconds(WAIT_SECONDS)
-        answer = await self._run(_LEAD, key, self._replica, *milliseconds, int(now), spent=spent)
-        if answer == 1:
-            self._renew_later(key)
-        elif isinstance(answer, bytes):
-            self._deliver(key, answer)
-        return None if answer is None else answer == 1
+    async def get(self, key: str) -> bytes | None:
+        """The envelope that a replica stored, until it expires. None also without an answer."""
+        return await self._looked_up(self._redis.execute("GET", self._keys(key)[2], read=_bytes_or_none))
 
-    def publish(self, key: str, value: bytes) -> None:
-        """End a lease and publish the result to the followers, in the background."""
+    async def store(self, key: str, envelope: bytes, seconds: float) -> None:
+        """Store an envelope. Skipped after a command that failed: no read waits for two of them."""
+        if seconds <= 0:
+            return
+        if self._redis.is_failing:
+            self._telemetry.cache_lookup("shared", "skipped")
+            return
+        command = "SET", self._keys(key)[2], envelope, "PX", _milliseconds(seconds)
+        await self._looked_up(self._redis.execute(*command, read=_unchanged))
+
+    async def turn(self, key: str, now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
+        """Look into the cache, and take the lease or register as a follower; the latter only while subscribed."""
+        if no_cache and not self._is_listening:
+            return _ALONE
+        arguments = "" if no_cache else repr(now), self._replica if self._is_listening else ""
+        try:
+            turn = await self._looked_up(self._redis.run(_TURN, self._keys(key), *arguments, read=_turn, spent=spent))
+        except asyncio.CancelledError:
+            # The server may have given the lease, and nobody will read.
+            self.end(key, b"", 0)
+            raise
+        if turn is not None and turn.role == "leader":
+            self._renew_later(key)
+        return turn or _ALONE
+
+    def end(self, key: str, envelope: bytes, seconds: float) -> None:
+        """End a lease, store the result and publish it to the followers, in the background."""
         if (renewal := self._renewals.pop(key, None)) is not None:
             renewal.cancel()
-        arguments = self._replica, self._reply_channel, f"{key}\n", value, _milliseconds(RESULT_TTL_SECONDS)
-        self._in_background(self._run(_PUBLISH, key, *arguments))
+        milliseconds = _milliseconds(seconds) if seconds > 0 else 0
+        arguments = self._replica, self._reply_channel, f"{key}\n", envelope, milliseconds
+        self._in_background(self._run(_END, key, *arguments))
 
     async def ask(self, key: str, seconds: float) -> bool:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
@@ -138,12 +163,12 @@ class RedisSingleFlight:
 
     def created(self, bucket: str) -> None:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
-        self._in_background(self._execute("PUBLISH", self._created, f"{self._replica}\n{bucket}"))
+        self._in_background(self._published(self._created, f"{self._replica}\n{bucket}"))
 
     def called_back(self, bucket: str, job_id: str, queue_id: str) -> None:
         """Publish to the other replicas, in the background, that a callback has told of the end of a job."""
         told = f"{self._replica}{_CAME}\n{bucket}\n{job_id}\n{queue_id}"
-        self._in_background(self._execute("PUBLISH", self._called_back, told))
+        self._in_background(self._published(self._called_back, told))
 
     async def listen(
         self,
@@ -201,22 +226,38 @@ class RedisSingleFlight:
     def _renew_later(self, key: str) -> None:
         def renew() -> None:
             self._renew_later(key)
-            self._in_background(self._run(_RENEW, key, self._replica, _milliseconds(LEASE_SECONDS)))
+            self._in_background(self._run(_RENEW, key, self._replica))
 
         self._renewals[key] = asyncio.get_running_loop().call_later(RENEW_SECONDS, renew)
 
-    async def _run(self, script: str, key: str, *arguments: str | bytes | int, spent: float = 0.0) -> object:
-        """The script's answer, None without one. The braces put both keys of a read into one slot of a cluster."""
-        keys = f"{self._prefix}lease:{{{key}}}", f"{self._prefix}inboxes:{{{key}}}"
-        return await self._execute(*script_command(script, keys, *arguments), spent=spent)
+    def _keys(self, key: str) -> tuple[str, str, str]:
+        """Names of a key's lease, of its followers, and of the cached envelope.
 
-    async def _execute(self, *command: str | bytes | float, spent: float = 0.0) -> object:
-        if self._redis.failed_lately:
-            return None
+        The braces put them into one slot of a cluster. docs/replicas.md has the names, and those of earlier versions.
+        """
+        return f"{self._prefix}{{{key}}}:lease", f"{self._prefix}{{{key}}}:followers", f"{self._prefix}{{{key}}}:cached"
+
+    async def _looked_up(self, answer: Awaitable[Result]) -> Result | None:
+        """The answer to a command of the cache, None without one; that is counted."""
         try:
-            return await self._redis.execute(*command, read=_unchanged, spent=spent)
+            return await answer
+        except RedisSkippedError:
+            self._telemetry.cache_lookup("shared", "skipped")
         except RedisCallError:
-            return None
+            self._telemetry.cache_lookup("shared", "error")
+        return None
+
+    async def _run(self, script: Script, key: str, *arguments: str | bytes | int) -> None:
+        await self._tried(lambda: self._redis.run(script, self._keys(key), *arguments, read=_unchanged))
+
+    async def _published(self, channel: str, message: str) -> None:
+        await self._tried(lambda: self._redis.execute("PUBLISH", channel, message, read=_unchanged))
+
+    async def _tried(self, command: Callable[[], Awaitable[object]]) -> None:
+        """Have a command executed if possible, unless one has failed just now."""
+        if not self._redis.failed_lately:
+            with suppress(RedisCallError):
+                await command()
 
     def _in_background(self, work: Coroutine[None, None, object]) -> None:
         _ = self._background.start(work, "single-flight")
@@ -226,28 +267,33 @@ class _Subscription:
     """The port `Subscription`."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._received: asyncio.Future[bytes] = self._loop.create_future()
+        self._latest: bytes | None = None
+        self._waiting: asyncio.Future[None] | None = None
 
     async def next(self, seconds: float) -> bytes | None:
         """The latest result, as soon as there is one, or None after these seconds."""
-        await asyncio.wait((self._received,), timeout=seconds)
-        if not self._received.done():
-            return None
-        value = self._received.result()
-        self._received = self._loop.create_future()
+        if self._latest is None:
+            # Most reads wait for no other, and need no future.
+            self._waiting = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._waiting,), timeout=seconds)
+        value, self._latest = self._latest, None
         return value
 
     def receive(self, value: bytes) -> None:
         """Deliver a result. It replaces an earlier one that was not taken."""
-        if self._received.done():
-            self._received = self._loop.create_future()
-        self._received.set_result(value)
+        self._latest = value
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 def _unchanged(answer: object) -> object:
     return answer
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+def _bytes_or_none(answer: object) -> bytes | None:
+    return answer if isinstance(answer, bytes) else None
+
+
+def _turn(answer: list[bytes]) -> Turn:
+    role, envelope = answer
+    return Turn(_ROLES[role], expect(bytes, envelope) or None)

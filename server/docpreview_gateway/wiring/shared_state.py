@@ -1,4 +1,4 @@
-"""The shared cache and single-flight over one Redis server. Imported only with shared state."""
+"""Reads shared over one Redis server. Imported only with shared state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
-from docpreview_gateway.upstream.redis_cache import RedisCache
 from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
 
 if TYPE_CHECKING:
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """The shared cache and single-flight reads, over one client of one server."""
+    """Single-flight reads and their cache, and the address of their server."""
 
-    cache: RedisCache
     single_flight: RedisSingleFlight
     url: str
 
@@ -51,4 +49,4 @@ async def shared_parts(
     """The parts of a deployment, with a timeout of `seconds` for each call. They connect at their first use."""
     async with redis_batches(url) as send:
         redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
-        yield SharedParts(RedisCache(redis, namespace, telemetry), RedisSingleFlight(redis, namespace), url)
+        yield SharedParts(RedisSingleFlight(redis, namespace, telemetry), url)

@@ -97,12 +97,18 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         shared = await _shared(settings, stack, observed)
         reads = None
         if shared is not None:
-            calls = reads = SharedReads(calls, shared.single_flight, clock=clock, telemetry=telemetry)
+            calls = reads = SharedReads(
+                calls,
+                shared.single_flight,
+                freshness=settings.cache.freshness(),
+                clock=clock,
+                telemetry=telemetry,
+            )
         # With shared state the answer may come from another replica and need no permit here.
         shed_if_late = limiters.shed_if_late if shared is None else None
         # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
         coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
-        cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
+        cached = _cached(settings, coalesced, None if shared is None else shared.single_flight, clock, telemetry)
         if shared is not None:
             learn = _to_nobody if callbacks is None else callbacks.trust.called_back_elsewhere
             await stack.enter_async_context(shared.listening(cached.forget_lists, learn))

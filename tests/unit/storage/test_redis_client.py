@@ -7,12 +7,13 @@ import asyncio
 import pytest
 import structlog
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from docpreview_gateway.storage.redis_client import (
     RedisCallError,
     RedisClient,
     RedisSkippedError,
+    Script,
     expect,
     script_command,
 )
@@ -189,3 +190,33 @@ async def test_error_replies_open_the_breaker_where_no_command_is_of_use_then() 
 def test_a_script_is_sent_with_its_text_keys_and_arguments() -> None:
     """Not by its digest: a server that was replaced does not know it."""
     assert script_command("return 1", ["a", "b"], b"x", 2) == ("EVAL", "return 1", 2, "a", "b", b"x", 2)
+
+
+async def test_a_script_that_runs_often_is_sent_by_its_hash_and_with_its_text_where_the_server_lacks_it() -> None:
+    """The hash is that of the server's `SCRIPT LOAD`."""
+    script, sent = Script("return 1"), list[tuple[object, ...]]()
+
+    async def send(*command: object) -> object:
+        sent.append(command)
+        if command[0] == "EVALSHA":
+            raise NoScriptError("No matching script. Please use EVAL.")
+        return b"v"
+
+    client = RedisClient(send, name="shared cache", seconds=1.0)
+    assert await client.run(script, ["a", "b"], b"x", read=as_bytes) == b"v"
+    by_hash = ("EVALSHA", "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", 2, "a", "b", b"x")
+    assert sent == [by_hash, ("EVAL", "return 1", 2, "a", "b", b"x")]
+    server = FakeServer()
+    assert await required(server).run(script, ["a", "b"], b"x", read=as_bytes) == b"v"
+    assert server.commands == [by_hash]
+
+
+async def test_an_error_of_a_script_is_no_reason_to_send_it_again() -> None:
+    server = FakeServer()
+    server.answer = ResponseError("OOM")
+    with pytest.raises(RedisCallError, match="OOM"):
+        await required(server).run(Script("return 1"), ["a"], read=as_bytes)
+    server.answer = NoScriptError("No matching script.")
+    with pytest.raises(RedisCallError, match="No matching"):
+        await required(server).execute("EVALSHA", "0" * 40, 0, read=as_bytes)
+    assert len(server.commands) == 2

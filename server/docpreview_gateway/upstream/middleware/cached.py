@@ -1,4 +1,4 @@
-"""Middleware: cached answers, in the process and, when there is one, in a cache shared by all replicas.
+"""Middleware: cached answers of this process. What replicas share is beneath it (`shared_reads`).
 
 Rights are checked before: every read has passed the bucket registry.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from docpreview_gateway.model.call import SharedRead
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs
 from docpreview_gateway.upstream.policies import cache_entries
-from docpreview_gateway.upstream.policies.cache_entries import Entry
 from docpreview_gateway.upstream.wire.refusals import is_transient
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import JobPage, Operation, Upstream
+    from docpreview_gateway.upstream.policies.cache_entries import Entry
     from docpreview_gateway.upstream.policies.freshness import Freshness
     from docpreview_gateway.upstream.ports import MemoryCache, SharedCache, UpstreamTelemetry
 
@@ -45,11 +44,12 @@ class CachedList:
 
 
 class Cached:
-    """An `Upstream` that reads from `memory`, then from `shared` (None: there is none), then from the cloud.
+    """An `Upstream` that reads from `memory`, then from `inner`.
 
-    A call with `no_cache` reads from the cloud, and its result is cached. While the cloud fails, a stale copy is
-    answered if it is not older than `freshness.stale` allows. `check_admission` raises the error with which a read of a
-    job that is not in memory would be rejected immediately.
+    `shared` is the replicas' cache, for looks that make no read; None: there is none. A call with `no_cache` reads from
+    the cloud, and its result is cached. While the cloud fails, a stale copy is answered if it is not older than
+    `freshness.stale` allows. `check_admission` raises the error with which a read of a job that is not in memory would
+    be rejected immediately.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -130,7 +130,7 @@ class Cached:
         envelopes = await asyncio.gather(*map(self._shared.get, keys.values()))
         found = {}
         for (job_id, key), envelope in zip(keys.items(), envelopes, strict=True):
-            entry = self._decoded(key, envelope)
+            entry = self._seen(key, envelope)
             if envelope is None or entry is None or entry.job is None or self._clock.now() >= entry.fresh_until:
                 continue
             found[job_id] = entry.job
@@ -145,11 +145,9 @@ class Cached:
         The cloud is not asked.
         """
         key = cache_entries.job_key(bucket, job_id)
-        entry = self._decoded(key, self._memory.get(key))
+        entry = self._seen(key, self._memory.get(key))
         if self._shared is not None and (entry is None or self._clock.now() >= entry.fresh_until):
-            other = self._decoded(key, await self._shared.get(key))
-            if entry is None or (other is not None and other.read_at > entry.read_at):
-                entry = other
+            entry = _newer(entry, self._seen(key, await self._shared.get(key)))
         return None if entry is None or self._clock.now() - entry.read_at > within else entry.job
 
     def forget_lists(self, bucket: str) -> None:
@@ -166,25 +164,31 @@ class Cached:
         key = cache_entries.job_key(operation.bucket, job.job_id)
         self._created = {key: at for key, at in self._created.items() if 0 <= now - at < CREATED_RECENTLY}
         self._created[key] = now
-        await self._store(key, job, spent=0.0)
+        self._keep(key, job)
         return job
 
     async def _get(self, operation: GetJob, call: Call) -> PreviewJob:
         key = cache_entries.job_key(operation.bucket, operation.job_id)
-        read = SharedRead(wanted_by=call.deadline)
-        cached = None if call.no_cache else await self._find(key, read)
-        if cached is not None and self._clock.now() < cached.fresh_until:
+        cached = None if call.no_cache else self._find(key)
+        now = self._clock.now()
+        if cached is not None and now < cached.fresh_until:
             call.response.cache = "hit"
             return _answer(cached, operation)
+        read = SharedRead(call.deadline, is_new=0 <= now - self._created.get(key, 0.0) < CREATED_RECENTLY)
         try:
-            job = await self._read(key, operation, call._replace(shared_read=read))
+            job = await self._read(operation, call._replace(shared_read=read), is_new=read.is_new)
         except GatewayError as error:
-            if cached is None or not self._may_serve_stale(cached, error):
+            if error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND:
+                if not read.is_new:
+                    self._keep(key, None, read.envelope)
+                raise cache_entries.missing(operation.bucket, operation.job_id) from None
+            stale = None if call.no_cache else _newer(cached, self._seen(key, read.envelope))
+            if stale is None or not self._may_serve_stale(stale, error):
                 raise
             call.response.cache = "stale"
             self._telemetry.cache_lookup("memory", "stale")
-            return _answer(cached, operation)
-        await self._store(key, job, spent=read.waited)
+            return _answer(stale, operation)
+        self._keep(key, job, read.envelope)
         return job
 
     async def _list_jobs(self, operation: ListJobs, call: Call) -> JobPage:
@@ -205,58 +209,33 @@ class Cached:
         lists[key] = CachedList(page, now)
         return page
 
-    async def _read(self, key: str, operation: GetJob, call: Call) -> PreviewJob:
+    async def _read(self, operation: GetJob, call: Call, *, is_new: bool) -> PreviewJob:
         try:
             return await self._inner(operation, call)
         except UpstreamError as error:
-            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
+            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or not is_new:
                 raise
-        if 0 <= self._clock.now() - self._created.get(key, 0.0) < CREATED_RECENTLY:
-            await asyncio.sleep(REREAD_AFTER)
-            return await self._inner(operation, call)
-        await self._store(key, None, spent=call.shared_read.waited if call.shared_read else 0.0)
-        raise cache_entries.missing(operation.bucket, operation.job_id)
+        await asyncio.sleep(REREAD_AFTER)
+        return await self._inner(operation, call._replace(no_cache=True))
 
-    async def _find(self, key: str, read: SharedRead) -> Entry | None:
-        """The newest cached entry, fresh or not. One from the shared cache is copied into memory."""
-        entry = self._decoded(key, self._memory.get(key))
-        if entry is not None and self._clock.now() < entry.fresh_until:
-            self._telemetry.cache_lookup("memory", "hit")
-            return entry
-        self._telemetry.cache_lookup("memory", "miss")
-        if self._shared is None:
-            return entry
-        begin = time.monotonic()
-        envelope = await self._shared.get(key)
-        read.waited = time.monotonic() - begin
-        # Another read may have ended in the meantime.
-        entry = self._decoded(key, self._memory.get(key)) or entry
-        other = self._decoded(key, envelope)
-        self._telemetry.cache_lookup("shared", "miss" if other is None else "hit")
-        if envelope is None or other is None or (entry is not None and entry.read_at > other.read_at):
-            return entry
-        self._memory.set(key, envelope)
-        return other
+    def _find(self, key: str) -> Entry | None:
+        """The entry in memory, fresh or not."""
+        entry = self._seen(key, self._memory.get(key))
+        is_fresh = entry is not None and self._clock.now() < entry.fresh_until
+        self._telemetry.cache_lookup("memory", "hit" if is_fresh else "miss")
+        return entry
 
-    async def _store(self, key: str, job: PreviewJob | None, *, spent: float) -> None:
-        now = self._clock.now()
-        fresh = self._freshness.missing if job is None else self._freshness.of_job(job, now)
-        envelope = cache_entries.encode(key, Entry(job, now, now + fresh))
-        self._memory.set(key, envelope)
-        if self._shared is not None and fresh > 0:
-            seconds = fresh + (0.0 if job is None else self._freshness.stale)
-            await self._shared.set(key, envelope, seconds, spent=spent)
+    def _keep(self, key: str, job: PreviewJob | None, envelope: bytes | None = None) -> None:
+        """Keep what was read in memory; in its `envelope` if replicas share it, else as read now."""
+        self._memory.set(key, envelope or cache_entries.sealed(key, job, self._freshness, self._clock.now()))
 
     def _may_serve_stale(self, cached: Entry, error: GatewayError) -> bool:
         """Whether to answer with a stale copy instead of this error: a job, not too old, and a transient error."""
         is_recent = self._clock.now() < cached.fresh_until + self._freshness.stale
         return cached.job is not None and is_transient(error) and is_recent
 
-    def _decoded(self, key: str, envelope: bytes | None) -> Entry | None:
-        """The entry, fresh or not; None without one, and for one that says that it was read hours from now."""
-        entry = cache_entries.decode(key, envelope) if envelope else None
-        is_ahead = entry is not None and entry.read_at - cache_entries.AHEAD_SECONDS > self._clock.now()
-        return None if is_ahead else entry
+    def _seen(self, key: str, envelope: bytes | None) -> Entry | None:
+        return cache_entries.seen(key, envelope, self._clock.now())
 
     def _is_fresh(self, cached: CachedList, now: float) -> bool:
         """Whether a list is fresh; not if the clock was set back since it was read."""
@@ -267,3 +246,8 @@ def _answer(cached: Entry, operation: GetJob) -> PreviewJob:
     if cached.job is None:
         raise cache_entries.missing(operation.bucket, operation.job_id)
     return cached.job
+
+
+def _newer(one: Entry | None, other: Entry | None) -> Entry | None:
+    """Of two entries the one that was read later, the first of equals."""
+    return other if one is None or (other is not None and other.read_at > one.read_at) else one

@@ -73,12 +73,14 @@ class Coalesced:
             return await self._inner(operation, call)
         key = operation.key
         flight = self._flights.get(key)
-        joined = flight is not None
-        if flight is None:
+        # Callers of a read that has ended have not heard of it yet.
+        joined = flight is not None and not flight.task.done()
+        if flight is None or not joined:
             flight = self._start(key, operation, call)
         else:
             self._telemetry.coalesced(operation.name)
         flight.read.wanted_by = max(flight.read.wanted_by, call.deadline)
+        flight.read.no_cache |= call.no_cache
         # A future for each caller: cancelling one of them leaves the task to the others.
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         flight.waiting.add(done)
@@ -96,7 +98,8 @@ class Coalesced:
         return result
 
     def _start(self, key: tuple[object, ...], operation: Operation[Any], call: Call) -> _Flight:
-        read = SharedRead(wanted_by=call.deadline, waited=call.shared_read.waited if call.shared_read else 0.0)
+        is_new = call.shared_read is not None and call.shared_read.is_new
+        read = SharedRead(call.deadline, call.no_cache, is_new)
         own = call._replace(deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
         flight = self._flights[key] = _Flight(own, read)
         flight.task = asyncio.get_running_loop().create_task(self._read(key, operation, flight))
@@ -136,4 +139,4 @@ def _copy_outcome(flight: _Flight, call: Call, *, joined: bool) -> None:
     call.response.cache = "coalesced" if joined else info.cache
     call.response.marker = info.marker
     if call.shared_read is not None:
-        call.shared_read.waited = flight.read.waited
+        call.shared_read.envelope = flight.read.envelope

@@ -18,6 +18,7 @@ from docpreview_gateway.model.errors import UpstreamError
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.upstream.policies.freshness import Freshness
 
 AHEAD_SECONDS = 2.0
 """By how much the clocks of two replicas may differ.
@@ -29,6 +30,15 @@ its freshness would end hours from now.
 _VERSION = 1
 _HEAD = struct.Struct(">BddH")
 
+FRESH_IN_LUA = f"""
+local function is_fresh(envelope, now)
+  if #envelope < {_HEAD.size} then return false end
+  local version, read_at, fresh_until = struct.unpack('>Bdd', envelope)
+  return version == {_VERSION} and read_at - {AHEAD_SECONDS} <= now and now < fresh_until
+end
+"""
+"""`Entry.is_fresh` of an envelope, in the language of Redis scripts; of which key it is, is not looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -37,6 +47,10 @@ class Entry:
     job: PreviewJob | None
     read_at: float
     fresh_until: float
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it may be answered at Unix time `now` by this machine's clock."""
+        return self.read_at - AHEAD_SECONDS <= now < self.fresh_until
 
 
 def job_key(bucket: Bucket, job_id: str) -> str:
@@ -54,6 +68,11 @@ def encode(key: str, entry: Entry) -> bytes:
     name = key.encode()
     payload = b"" if entry.job is None else entry.job.SerializeToString()
     return _HEAD.pack(_VERSION, entry.read_at, entry.fresh_until, len(name)) + name + payload
+
+
+def sealed(key: str, job: PreviewJob | None, freshness: Freshness, now: float) -> bytes:
+    """The envelope of what was read at Unix time `now`."""
+    return encode(key, Entry(job, now, now + freshness.of(job, now)))
 
 
 def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
@@ -87,3 +106,9 @@ def decode(key: str, envelope: bytes) -> Entry | None:
         return Entry(PreviewJob.FromString(envelope[begin:]), read_at, fresh_until)
     except DecodeError:
         return None
+
+
+def seen(key: str, envelope: bytes | None, now: float) -> Entry | None:
+    """As `decode`; None also without an envelope, and for one that says that it was read hours after `now`."""
+    entry = decode(key, envelope) if envelope else None
+    return None if entry is None or entry.read_at - AHEAD_SECONDS > now else entry

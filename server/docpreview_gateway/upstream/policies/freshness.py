@@ -27,10 +27,15 @@ class Freshness:
     stale: float = 300.0
     """Additional time in which a job may be answered while the cloud fails."""
 
-    def of_job(self, job: PreviewJob, now: float) -> float:
-        """Lifetime of a job that was read at Unix time `now`; 0 when the cloud may have dropped its record."""
-        if job.state not in TERMINAL:
-            return self.active
-        if not job.HasField("create_time"):
+    def of(self, job: PreviewJob | None, now: float) -> float:
+        """Lifetime of what was read at Unix time `now`; 0 when the cloud may have dropped the job's record."""
+        if job is None:
+            return self.missing
+        if job.state not in TERMINAL or not job.HasField("create_time"):
             return self.active
         return max(0.0, job.create_time.seconds + RECORD_LIFE - now)
+
+    def kept(self, job: PreviewJob | None, now: float) -> float:
+        """Seconds for which other replicas keep it, stale copies included; 0: they need not have it."""
+        fresh = self.of(job, now)
+        return fresh + self.stale if fresh > 0 and job is not None else fresh

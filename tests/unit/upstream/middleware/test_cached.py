@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,12 +17,19 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, Cached
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
+from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
+from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.freshness import RECORD_LIFE, Freshness
 from tests.fakes.clock import FakeClock
 from tests.fakes.shared_cache import FakeSharedCache
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import Turn
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("other-1250000000", "ap-chongqing", "main")
@@ -46,12 +54,16 @@ class World:
 
     def replica(self, clock: FakeClock | None = None) -> Cached:
         """A gateway process with a memory of its own, and perhaps another clock."""
+        own = clock or self.clock
+        reads: Upstream = self.cloud
+        if self.shared is not None:
+            reads = SharedReads(self.cloud, self.shared, freshness=self.freshness, clock=own, telemetry=self.telemetry)
         return Cached(
-            self.cloud,
+            Coalesced(reads, self.telemetry, longest=30),
             LruMemoryCache(10_000_000),
             self.shared,
             freshness=self.freshness,
-            clock=clock or self.clock,
+            clock=own,
             telemetry=self.telemetry,
             check_admission=self.check_admission,
         )
@@ -63,7 +75,8 @@ class World:
     async def get(self, job_id: str = JOB, *, no_cache: bool = False, replica: Cached | None = None) -> str:
         """Read a job. Returns the caller's `x-cache`."""
         call = Call("r", asyncio.get_running_loop().time() + 30, no_cache=no_cache)
-        await (replica or self.cached)(GetJob(BUCKET, job_id), call)
+        job = await (replica or self.cached)(GetJob(BUCKET, job_id), call)
+        assert job.job_id == job_id
         return call.response.cache
 
     async def list(self, *, no_cache: bool = False, **fields: object) -> str:
@@ -80,16 +93,6 @@ class World:
         call = Call("r", asyncio.get_running_loop().time() + 30)
         job: PreviewJob = await self.cached(CreateJob(request, BUCKET, BUCKET), call)
         return job
-
-
-class SlowSharedCache(FakeSharedCache):
-    """A shared cache with slow reads."""
-
-    seconds = 0.1
-
-    async def get(self, key: str) -> bytes | None:
-        await asyncio.sleep(self.seconds)
-        return await super().get(key)
 
 
 @pytest.fixture
@@ -142,7 +145,10 @@ async def test_a_just_created_job_that_is_missing_is_read_again(world: World) ->
     job = await world.create()
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
     assert await world.get(job.job_id, no_cache=True) == "miss"
-    world.clock.time += CREATED_RECENTLY
+    world.clock.time += 3
+    world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
+    assert await world.get(job.job_id, no_cache=True) == "miss"
+    world.clock.time += CREATED_RECENTLY - 3
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "gone")]
     with pytest.raises(GatewayError):
         await world.get(job.job_id, no_cache=True)
@@ -284,15 +290,56 @@ async def test_replicas_read_each_others_shared_entries() -> None:
     assert [await world.get(replica=other), await world.get(), await world.get()] == ["miss", "hit", "hit"]
 
 
-async def test_the_wait_for_the_shared_cache_is_passed_to_its_write() -> None:
-    """All waits of a read for shared state have one time limit."""
-    shared = SlowSharedCache()
+async def test_concurrent_reads_of_a_process_look_into_the_shared_cache_once() -> None:
+    """The read is stored once, too, by the replica that made it."""
+    shared = FakeSharedCache()
+    world = World(shared=shared)
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    assert sorted(await asyncio.gather(*(world.get() for _ in range(5)))) == ["coalesced"] * 4 + ["miss"]
+    assert (shared.turns, len(shared.published)) == (1, 1)
+
+
+async def test_a_hit_of_the_shared_cache_is_as_old_in_memory_as_it_was_there() -> None:
+    """Else an answer would be fresh for as long again in every replica that finds it."""
+    world = World(shared=FakeSharedCache())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    other = world.replica()
+    await world.get()
+    world.clock.time += 0.9
+    assert await world.get(replica=other) == "hit"
+    world.clock.time += 0.1
+    assert await world.get(replica=other) == "miss"
+
+
+async def test_a_stale_copy_of_another_replica_is_answered_while_the_cloud_fails() -> None:
+    """It came with the look that has found nothing fresh."""
+    shared = FakeSharedCache()
     world = World(shared=shared)
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     await world.get()
-    assert shared.spent == pytest.approx(shared.seconds, abs=shared.seconds / 2)
-    await world.get(no_cache=True)
-    assert shared.spent == 0.0
+    world.clock.time += 30
+    world.cloud.failures = [UNAVAILABLE] * 2
+    assert await world.get(replica=world.replica()) == "stale"
+    assert shared.turns == 2
+    with pytest.raises(GatewayError):
+        await world.get(replica=world.replica(), no_cache=True)
+
+
+async def test_that_a_new_job_is_missing_is_not_shared() -> None:
+    """Other replicas may have it from its create; the cloud shows it with a delay."""
+    shared = FakeSharedCache()
+    world = World(shared=shared)
+    job = await world.create()
+    (key,) = shared.values
+    gone = UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")
+    world.cloud.failures = [gone, gone]
+    with pytest.raises(GatewayError):
+        await world.get(job.job_id, no_cache=True)
+    assert shared.published == [b"", b""]
+    entry = cache_entries.decode(key, shared.values[key])
+    assert entry is not None
+    assert entry.job == job
+    assert await world.get(job.job_id, replica=world.replica()) == "hit"
 
 
 async def test_garbage_in_the_shared_cache_is_a_miss() -> None:
@@ -447,17 +494,31 @@ async def test_a_job_of_the_shared_cache_is_in_memory_after_its_first_read() -> 
     assert world.telemetry.lookups == [("memory", "miss"), ("shared", "hit"), ("memory", "hit")]
 
 
-async def test_a_job_that_was_read_while_the_shared_cache_was_asked_for_it_is_not_read_again() -> None:
-    class Late(FakeSharedCache):
-        async def get(self, key: str) -> bytes | None:
-            found = await super().get(key)
-            await asyncio.sleep(0.05)
+async def test_a_no_cache_read_that_joins_a_look_into_the_shared_cache_gets_the_clouds_answer() -> None:
+    """So does the call that would have been content with the cached one: there is one read for both."""
+
+    class Slow(FakeSharedCache):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looked, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def turn(self, key: str, now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
+            found = await super().turn(key, now, no_cache=no_cache, spent=spent)
+            self.looked.set()
+            await self.go_on.wait()
             return found
 
-    world = World(shared=Late())
+    shared = Slow()
+    world = World(shared=shared)
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
+    shared.go_on.set()
+    await world.get(replica=world.replica())
+    shared.go_on.clear()
+    shared.looked.clear()
     first = asyncio.create_task(world.get())
-    await asyncio.sleep(0.01)
-    assert await world.get(no_cache=True) == "miss"
-    assert await first == "hit"
-    assert len(world.cloud.asked) == 1
+    await shared.looked.wait()
+    second = asyncio.create_task(world.get(no_cache=True))
+    await asyncio.sleep(0)
+    shared.go_on.set()
+    assert [await first, await second] == ["miss", "coalesced"]
+    assert len(world.cloud.asked) == 2

@@ -13,7 +13,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.middleware.coalesced import Coalesced
@@ -56,6 +56,7 @@ async def test_consecutive_reads_are_not_coalesced(cloud: FakeUpstream, upstream
     await upstream(GetJob(BUCKET, JOB), call())
     await upstream(GetJob(BUCKET, JOB), call())
     assert len(cloud.asked) == 2
+    assert upstream._flights == {}
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_read_for_others(cloud: FakeUpstream, upstream: Coalesced) -> None:
@@ -221,3 +222,62 @@ async def test_a_read_that_nobody_wants_any_more_is_no_unexpected_error(
         await asyncio.gather(caller, return_exceptions=True)
         await asyncio.sleep(0.01)
     assert logged == []
+
+
+async def test_a_no_cache_caller_that_joins_makes_the_read_one_of_the_cloud(cloud: FakeUpstream) -> None:
+    """What the replicas share is beneath, and looks at the state of the read."""
+    cloud.gate = asyncio.Event()
+    seen: list[Call] = []
+
+    class Noting(FakeUpstream):
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+            seen.append(call)
+            return await cloud.get(operation, call)
+
+    upstream = Coalesced(Noting(), FakeTelemetry(), longest=10.0)
+    first = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
+    await cloud.called.wait()
+    (read,) = [each.shared_read for each in seen]
+    assert read is not None
+    assert not read.no_cache
+    second = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()._replace(no_cache=True)))
+    await asyncio.sleep(0)
+    assert read.no_cache
+    cloud.gate.set()
+    await asyncio.gather(first, second)
+    assert len(cloud.asked) == 1
+
+
+async def test_a_read_that_has_ended_is_not_joined(cloud: FakeUpstream) -> None:
+    """Its callers hear of its end a moment later; who asks in that moment may want what the cloud says now."""
+    late: list[asyncio.Task[PreviewJob]] = []
+
+    class Ending(FakeUpstream):
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+            found = await cloud.get(operation, call)
+            if not late:
+                late.append(asyncio.create_task(upstream(GetJob(BUCKET, JOB), call._replace(shared_read=None))))
+            return found
+
+    upstream = Coalesced(Ending(), FakeTelemetry(), longest=10.0)
+    await upstream(GetJob(BUCKET, JOB), call())
+    await late[0]
+    assert len(cloud.asked) == 2
+
+
+async def test_each_caller_gets_what_the_replicas_have_also_with_an_error() -> None:
+    """A stale copy may be answered then."""
+
+    class Sharing(FakeUpstream):
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+            assert call.shared_read is not None
+            assert call.shared_read.is_new
+            call.shared_read.envelope = b"stale"
+            raise UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, operation.job_id)
+
+    upstream = Coalesced(Sharing(), FakeTelemetry(), longest=10.0)
+    reads = [SharedRead(0.0, is_new=True) for _ in range(2)]
+    calls = (upstream(GetJob(BUCKET, JOB), call()._replace(shared_read=read)) for read in reads)
+    errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in errors] == [UpstreamError] * 2
+    assert [read.envelope for read in reads] == [b"stale"] * 2

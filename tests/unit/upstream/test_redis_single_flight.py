@@ -1,4 +1,4 @@
-"""The shared cache against a real Redis server and against misbehaving ones."""
+"""The cache that replicas share, against a real Redis server and against misbehaving ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.crc import key_slot
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.storage.redis_connections import CONNECTIONS, redis_batches
-from docpreview_gateway.upstream.redis_cache import RedisCache
+from docpreview_gateway.upstream.policies.cache_entries import Entry, encode, seen
+from docpreview_gateway.upstream.ports import Turn
+from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS, RedisSingleFlight
+from docpreview_gateway.wiring.shared_state import shared_parts
 from tests.fakes.telemetry import FakeTelemetry
 from tests.redis_server import running_redis
 
@@ -20,15 +25,17 @@ if TYPE_CHECKING:
 
     from tests.redis_server import RedisServer
 
+KEY, NOW = "job:ap-chongqing:docs-1250000000:d1", 1_764_000_000.25
+LEASE = f"docpreview:2:tests:{{{KEY}}}:lease"
 SKIPPED, ERROR = ("shared", "skipped"), ("shared", "error")
 
 
 @asynccontextmanager
-async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[RedisCache, FakeTelemetry]]:
+async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[RedisSingleFlight, FakeTelemetry]]:
     telemetry = FakeTelemetry()
     async with redis_batches(url) as send:
         redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
-        yield RedisCache(redis, "tests", telemetry), telemetry
+        yield RedisSingleFlight(redis, "tests", telemetry), telemetry
 
 
 @asynccontextmanager
@@ -64,7 +71,7 @@ class TestRealServer:
             cache_of(redis_server.url, seconds=1) as (one, _),
             cache_of(redis_server.url, seconds=1) as (other, telemetry),
         ):
-            await one.set("k", value, 10)
+            await one.store("k", value, 10)
             assert await other.get("k") == value
             assert await other.get("another") is None
         assert telemetry.lookups == []
@@ -74,23 +81,23 @@ class TestRealServer:
     ) -> None:
         """Keys begin with `docpreview:2:` and the namespace."""
         async with cache_of(redis_server.url, seconds=1) as (cache, _):
-            await cache.set("k", b"v", 10)
-        assert b"docpreview:2:tests:k" in redis_server.command("KEYS", "*")
-        life = int(redis_server.command("PTTL", "docpreview:2:tests:k")[1:])
+            await cache.store("k", b"v", 10)
+        assert b"docpreview:2:tests:{k}:cached" in redis_server.command("KEYS", "*")
+        life = int(redis_server.command("PTTL", "docpreview:2:tests:{k}:cached")[1:])
         assert 9000 < life <= 10000
 
     async def test_a_lifetime_below_a_millisecond_is_accepted(self, redis_server: RedisServer) -> None:
         """Redis counts lifetimes in milliseconds."""
         async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
-            await cache.set("k", b"v", 0.0001)
+            await cache.store("k", b"v", 0.0001)
         assert telemetry.lookups == []
 
     async def test_a_key_of_another_type_is_a_miss(self, redis_server: RedisServer) -> None:
         """The server is healthy, so later reads are not skipped."""
-        redis_server.command("LPUSH", "docpreview:2:tests:k", "x")
+        redis_server.command("LPUSH", "docpreview:2:tests:{k}:cached", "x")
         async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             assert [await cache.get("k") for _ in range(5)] == [None] * 5
-            await cache.set("other", b"v", 10)
+            await cache.store("other", b"v", 10)
             assert await cache.get("other") == b"v"
         assert telemetry.lookups == [ERROR] * 5
 
@@ -98,7 +105,7 @@ class TestRealServer:
         """A refused write is no exception."""
         with running_redis(tmp_path, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as server:
             async with cache_of(server.url) as (cache, telemetry):
-                await cache.set("k", b"v" * 2_000_000, 10)
+                await cache.store("k", b"v" * 2_000_000, 10)
                 assert await cache.get("k") is None
         assert telemetry.lookups[:1] == [ERROR]
 
@@ -108,7 +115,7 @@ class TestRealServer:
             for password, found in (("p%40ss%2Fword", b"v"), ("wrong", None), (None, None)):
                 url = server.url if password is None else server.url.replace("//", f"//:{password}@")
                 async with cache_of(url, seconds=1) as (cache, _):
-                    await cache.set("k", b"v", 10)
+                    await cache.store("k", b"v", 10)
                     assert await cache.get("k") == found
 
     async def test_a_unix_socket_is_an_address_like_any_other(
@@ -117,15 +124,15 @@ class TestRealServer:
         """The URL has the scheme `unix`."""
         path = tmp_path_factory.mktemp("s") / "s"
         with running_redis(tmp_path, "--unixsocket", str(path)):
-            async with cache_of(f"unix://{path}?db=1") as (cache, _):
-                await cache.set("k", b"v", 10)
+            async with cache_of(f"unix://{path}?db=1", seconds=1) as (cache, _):
+                await cache.store("k", b"v", 10)
                 assert await cache.get("k") == b"v"
 
     async def test_cancelled_reads_mix_up_no_answers_and_lose_no_connection(self, redis_server: RedisServer) -> None:
         """No read gets the answer to a cancelled one."""
         async with cache_of(redis_server.url, seconds=5) as (cache, telemetry):
             for number in range(20):
-                await cache.set(str(number), b"%d" % number, 60)
+                await cache.store(str(number), b"%d" % number, 60)
             for round_ in range(100):
                 tasks = [asyncio.ensure_future(cache.get(str(number))) for number in range(20)]
                 for _ in range(round_ % 12):
@@ -137,6 +144,136 @@ class TestRealServer:
                 assert all(isinstance(answer, asyncio.CancelledError | bytes) for answer in answers)
             assert await asyncio.gather(*(cache.get("1") for _ in range(4 * CONNECTIONS))) == [b"1"] * 4 * CONNECTIONS
         assert telemetry.lookups == []
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[RedisSingleFlight]:
+    """A replica that may lead and follow."""
+    async with shared_parts(url, "tests", FakeTelemetry(), seconds=5) as parts:
+        single_flight = parts.single_flight
+        async with parts.listening(lambda _bucket: None, lambda _bucket, _job_id: None), asyncio.timeout(10):
+            while (await single_flight.turn("probe", 0.0, no_cache=True)).role == "alone":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            single_flight.end("probe", b"", 0)
+            yield single_flight
+
+
+def envelope(*, read_at: float = NOW, fresh_until: float = NOW + 1, key: str = KEY) -> bytes:
+    return encode(key, Entry(PreviewJob(job_id="d1"), read_at, fresh_until))
+
+
+class TestTurn:
+    """What one look into the cache and for the lease says."""
+
+    @pytest.mark.parametrize(
+        ("kept", "role"),
+        [
+            (envelope(), "found"),
+            (envelope(fresh_until=NOW), "leader"),
+            (envelope(read_at=NOW + 2, fresh_until=NOW + 3), "found"),
+            (envelope(read_at=NOW + 2.1, fresh_until=NOW + 3), "leader"),
+            (encode(KEY, Entry(None, NOW, NOW + 2)), "found"),
+            (b"\x02" + envelope()[1:], "leader"),
+            (envelope()[:18], "leader"),
+            (b"x", "leader"),
+            (None, "leader"),
+        ],
+        ids=["fresh", "stale", "ahead", "far ahead", "missing job", "of another version", "cut", "garbage", "nothing"],
+    )
+    async def test_a_fresh_answer_is_found_and_all_else_comes_with_the_lease(
+        self, redis_server: RedisServer, kept: bytes | None, role: str
+    ) -> None:
+        """As `cache_entries` has it. A stale copy may be answered if the cloud fails."""
+        async with listening(redis_server.url) as one:
+            if kept is not None:
+                await one.store(KEY, kept, 60)
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn(role, kept)  # type: ignore[arg-type]
+            assert redis_server.command("EXISTS", LEASE) == (b":1\r\n" if role == "leader" else b":0\r\n")
+            entry = seen(KEY, kept, NOW)
+            assert (entry is not None and entry.is_fresh(NOW)) is (role == "found")
+
+    async def test_a_no_cache_read_gets_the_lease_whatever_is_cached(self, redis_server: RedisServer) -> None:
+        async with listening(redis_server.url) as one:
+            await one.store(KEY, envelope(), 60)
+            assert await one.turn(KEY, NOW, no_cache=True) == Turn("leader")
+
+    async def test_who_comes_later_follows_and_finds_the_result_when_it_asks_again(
+        self, redis_server: RedisServer
+    ) -> None:
+        """And has been sent it before."""
+        async with listening(redis_server.url) as one, listening(redis_server.url) as other:
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("leader")
+            with other.subscribe(KEY) as results:
+                assert await other.turn(KEY, NOW, no_cache=False) == Turn("follower")
+                one.end(KEY, envelope(), 60)
+                assert await results.next(5) == envelope()
+                assert await other.turn(KEY, NOW, no_cache=False) == Turn("found", envelope())
+            assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
+
+    async def test_a_result_that_nobody_may_keep_is_sent_and_not_stored(self, redis_server: RedisServer) -> None:
+        async with listening(redis_server.url) as one, listening(redis_server.url) as other:
+            await one.turn(KEY, NOW, no_cache=False)
+            with other.subscribe(KEY) as results:
+                await other.turn(KEY, NOW, no_cache=False)
+                one.end(KEY, envelope(), 0)
+                assert await results.next(5) == envelope()
+            assert await other.get(KEY) is None
+
+    async def test_a_leader_whose_lease_has_passed_to_another_replica_stores_nothing(
+        self, redis_server: RedisServer
+    ) -> None:
+        """The other one's read is newer."""
+        async with listening(redis_server.url) as one:
+            await one.turn(KEY, NOW, no_cache=False)
+            redis_server.command("SET", LEASE, "another", "PX", "60000")
+            one.end(KEY, envelope(), 60)
+            await one.close()
+            assert await one.get(KEY) is None
+            assert b"another" in redis_server.command("GET", LEASE)
+
+    async def test_a_cancelled_look_leaves_no_lease(self, redis_server: RedisServer) -> None:
+        """Whatever the moment: the server may have given it already."""
+        async with listening(redis_server.url) as one:
+            for moment in range(12):
+                look = asyncio.ensure_future(one.turn(KEY, NOW, no_cache=False))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                if not look.cancel():
+                    one.end(KEY, b"", 0)
+                await asyncio.gather(look, return_exceptions=True)
+                async with asyncio.timeout(LEASE_SECONDS / 2):
+                    await asyncio.sleep(0.02)
+                    while redis_server.command("EXISTS", LEASE) != b":0\r\n":  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+
+    async def test_a_replica_that_does_not_hear_the_others_uses_the_cache_and_takes_no_lease(
+        self, redis_server: RedisServer
+    ) -> None:
+        """It could not hear the result of the read that it would follow."""
+        async with cache_of(redis_server.url, seconds=5) as (one, _):
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("alone")
+            await one.store(KEY, envelope(fresh_until=NOW), 60)
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("alone", envelope(fresh_until=NOW))
+            await one.store(KEY, envelope(), 60)
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("found", envelope())
+            assert await one.turn(KEY, NOW, no_cache=True) == Turn("alone")
+            assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
+
+    async def test_a_server_that_has_lost_its_scripts_is_told_them_again(self, redis_server: RedisServer) -> None:
+        """It was started since, or another one took its place."""
+        async with listening(redis_server.url) as one:
+            assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("leader")
+            assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+            one.end(KEY, envelope(), 60)
+            await one.close()
+            assert await one.get(KEY) == envelope()
+
+    def test_all_keys_of_a_read_are_in_one_slot_of_a_cluster(self) -> None:
+        """One script uses them; the braces say of what the slot is made."""
+        redis = RedisClient(asyncio.sleep, name="", seconds=1)
+        slots = {key_slot(key.encode()) for key in RedisSingleFlight(redis, "a{b}c", FakeTelemetry())._keys(KEY)}
+        assert slots == {key_slot(KEY.encode())}
 
 
 class TestServerThatIsGone:
@@ -171,7 +308,7 @@ class TestServerThatIsGone:
         """One call never waits twice."""
         async with server_that_says(None) as url, cache_of(url) as (cache, telemetry):
             await cache.get("k")
-            await cache.set("k", b"v", 10)
+            await cache.store("k", b"v", 10)
         assert telemetry.lookups == [ERROR, SKIPPED]
 
     async def test_a_call_that_has_waited_already_waits_for_the_rest_only(self) -> None:
@@ -182,10 +319,10 @@ class TestServerThatIsGone:
             cache_of(url, seconds=1) as (cache, telemetry),
         ):
             begin = loop.time()
-            await cache.set("k", b"v", 10, spent=0.9)
+            assert (await cache.turn("k", 0.0, no_cache=False, spent=0.9)).role == "alone"
             assert loop.time() - begin < 0.6
         async with cache_of(url, seconds=1) as (cache, telemetry_then):
-            await cache.set("k", b"v", 10, spent=1.0)
+            assert (await cache.turn("k", 0.0, no_cache=False, spent=1.0)).role == "alone"
         assert (telemetry.lookups, telemetry_then.lookups) == ([ERROR], [SKIPPED])
 
     @pytest.mark.parametrize(
@@ -197,14 +334,16 @@ class TestServerThatIsGone:
             b"-ERR no\r\n",
             b":1\r\n",
             b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+            b"*2\r\n$5\r\nfound\r\n:1\r\n",
         ],
     )
     async def test_a_malformed_answer_is_a_miss(self, answer: bytes) -> None:
         """Errors, other types and garbage."""
         async with server_that_says(answer) as url, cache_of(url) as (cache, _):
             for _ in range(5):
-                await cache.set("k", b"v", 10)
+                await cache.store("k", b"v", 10)
                 assert await cache.get("k") is None
+                assert await cache.turn("k", 0.0, no_cache=False) == Turn("alone")
 
     async def test_a_restarted_server_is_used_again(self, tmp_path: Path) -> None:
         """Within two seconds."""
@@ -216,6 +355,6 @@ class TestServerThatIsGone:
                 server.start()
                 begin = asyncio.get_running_loop().time()
                 while await cache.get("k") is None:
-                    await cache.set("k", b"v", 60)
+                    await cache.store("k", b"v", 60)
                     await asyncio.sleep(0.01)
                 assert asyncio.get_running_loop().time() - begin < 2
