@@ -51,6 +51,10 @@ class Authenticator:
         """The callers of the present directory."""
         return tuple(self._directory.callers.values())
 
+    def webhooks(self) -> Mapping[str, WebhookTarget]:
+        """The webhook targets of the present directory, by name."""
+        return self._directory.webhooks
+
     def forget(self) -> None:
         """Empty the token cache, so that every signed token is verified again."""
         self._cache: LRUCache[bytes, tuple[Caller, float]] = LRUCache(CACHED_TOKENS)

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 from google.protobuf import json_format
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access import tokens
@@ -22,12 +24,12 @@ from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights, UploadRights
+from docpreview_gateway.model.webhooks import SecretsError, WebhookTarget, parse_secrets
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 from docpreview_gateway.settings.problems import problems
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from docpreview_gateway.model.callers import Caller
 
@@ -52,6 +54,18 @@ def _prefix(value: str) -> str:
     if value and (not value.endswith("/") or value.startswith("/")):
         raise ValueError("must end with / and not begin with it, such as in/, or be empty for the whole bucket")
     return value
+
+
+def _webhook_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.username or parts.password or parts.fragment or not parts.hostname:
+        raise ValueError("must be an address such as https://orders.example.com/previews, without user and fragment")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError("must begin with https://; http:// is for a receiver on this machine, such as 127.0.0.1")
+    return value
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def _options(value: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +101,7 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 CallerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Options = Annotated[dict[str, Any], AfterValidator(_options)]
 MediaType = Annotated[str, Field(pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$", max_length=127)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -179,6 +194,7 @@ class CallerPart(CallerLimitSettings):
     options: OptionsPart = OptionsPart()
     presets: tuple[str, ...] = ()
     page_urls: bool = True
+    webhooks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _pages_with_addresses(self) -> CallerPart:
@@ -187,11 +203,32 @@ class CallerPart(CallerLimitSettings):
         return self
 
 
+class WebhookPart(Section):
+    """A target of webhooks: its address, and the file with the secrets that sign what it gets."""
+
+    url: WebhookUrl
+    secret_file: Path
+
+    @field_validator("secret_file")
+    @classmethod
+    def _usable(cls, path: Path) -> Path:
+        try:
+            parse_secrets(path.read_text("ascii"))
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror or type(error).__name__}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: must be a text file with secrets such as whsec_...") from None
+        except SecretsError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return path
+
+
 class PolicyPart(Section):
     """The policy file."""
 
     version: Literal[1]
     presets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Options] = Field({})
+    webhooks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], WebhookPart] = Field({})
     callers: dict[CallerName, CallerPart] = Field(min_length=1)
 
 
@@ -275,6 +312,8 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
             yield f"{where}.uploads: {wrong} is not among the buckets of the configuration"
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
+        for wrong in sorted(set(caller.webhooks) - set(policy.webhooks)):
+            yield f"{where}.webhooks: there is no webhook {wrong} among webhooks of this file"
         yield from _unusable_identities(f"{where}.identities", caller, surroundings)
 
 
@@ -349,6 +388,9 @@ def directory(policy: PolicyPart) -> Directory:
         claims=MappingProxyType(
             {Claim(i.jwt.issuer, i.jwt.claim, i.jwt.value): caller for i, caller in every if i.jwt is not None}
         ),
+        webhooks=MappingProxyType(
+            {name: WebhookTarget(name, part.url, part.secret_file) for name, part in policy.webhooks.items()}
+        ),
     )
 
 
@@ -375,4 +417,5 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         MappingProxyType({name: presets[name] for name in part.presets}),
         part.page_urls,
         MappingProxyType({found.bucket: found.rights(f"{rule}.uploads[{found.bucket}]") for found in part.uploads}),
+        frozenset(part.webhooks),
     )

@@ -138,6 +138,10 @@ class Access:
             return (self._settings.limits.anonymous.caller(ANONYMOUS.name),)
         return self._authenticator.callers()
 
+    def webhooks(self) -> Mapping[str, WebhookTarget]:
+        """The webhook targets that the policy has now, by name; without a policy there are none."""
+        return {} if self._authenticator is None else self._authenticator.webhooks()
+
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """The server's certificate and key; None: no TLS, or that of the edge, whose files are watched all the same."""
         tls = self._settings.tls

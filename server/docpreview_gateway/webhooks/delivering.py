@@ -1,0 +1,225 @@
+"""What brings deliveries to their targets: looks for the ends of jobs, and attempts with longer and longer pauses."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.job_states import TERMINAL
+from docpreview_gateway.storage.background import BackgroundTasks, loop_time
+from docpreview_gateway.upstream.operations import GetJob
+from docpreview_gateway.webhooks.deliveries import Delivery
+from docpreview_gateway.webhooks.events import event_id, job_ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.ports import CallbackTrust
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.webhooks import WebhookTarget
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.webhooks.deliveries import DeliveryQueue, Depth
+    from docpreview_gateway.webhooks.sender import Answer
+
+log = structlog.get_logger("docpreview_gateway.webhooks")
+
+LEASE_SECONDS = 60.0
+"""How long a process may take for a look or an attempt, which have limits of 10 and 15 s."""
+
+LOOK_SECONDS = 10.0
+FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 2.0, 60.0
+"""Least and most seconds between two looks whether a job has ended."""
+
+MOST_AT_ONCE, MOST_PER_TARGET = 32, 4
+"""Deliveries in hand of a process, and attempts in flight for one target."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 3600.0
+DAY_SECONDS = 86400.0
+"""How long attempts go on after the end of a job."""
+
+NEVER_SECONDS = 7 * DAY_SECONDS
+"""Age at which a job that has not ended is given up."""
+
+DEPTH_SECONDS = 10.0
+
+
+class EventSender(Protocol):
+    """Sends events."""
+
+    async def send(self, target: WebhookTarget, event_id: str, body: bytes) -> Answer:
+        """One attempt."""
+        ...
+
+
+class WebhookTelemetry(Protocol):
+    """Counts deliveries."""
+
+    def webhook(self, target: str, outcome: str) -> None:
+        """Count an attempt by its `Answer`, or a delivery that is given up: `expired`, or `lost` without its job."""
+        ...
+
+    def webhook_queue(self, waiting: int, undelivered: int, oldest_seconds: float) -> None:
+        """Records what the queue holds, and the age of the oldest undelivered."""
+        ...
+
+
+class Webhooks:
+    """The port `creates.ports.Webhooks`, and the rounds that deliver. `targets` are those of the present policy.
+
+    While the policy has none, nothing is looked at and what is in the queue stays.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        queue: DeliveryQueue,
+        upstream: Upstream,
+        buckets: BucketRegistry,
+        sender: EventSender,
+        telemetry: WebhookTelemetry,
+        *,
+        targets: Callable[[], Mapping[str, WebhookTarget]],
+        trust: CallbackTrust | None,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._upstream = upstream
+        self._buckets = buckets
+        self._sender = sender
+        self._telemetry = telemetry
+        self._targets = targets
+        self._trust = trust
+        self._jitter = jitter
+        self._tasks = BackgroundTasks()
+        self._hastening = BackgroundTasks()
+        self._in_hand = 0
+        self._sending: Counter[str] = Counter()
+        self._depth_at = -DEPTH_SECONDS
+
+    async def promise(self, caller: str, target: str, job: PreviewJob) -> None:
+        """Keep that the target is to be told of the job's end. StoreError."""
+        name = event_id(target, job.bucket, job.job_id)
+        delivery = Delivery(name, target, caller, job.bucket, job.job_id, time.time())
+        await self._queue.put(delivery, 0.0 if job.state in TERMINAL else FIRST_LOOK_SECONDS)
+
+    def told(self, bucket: Bucket, job: PreviewJob) -> None:
+        """A job was read: if it has ended, its deliveries are due now, at whichever replica."""
+        targets = self._targets()
+        if targets and job.state in TERMINAL:
+            names = [event_id(target, bucket.name, job.job_id) for target in targets]
+            _ = self._hastening.start(self._hasten(names), "hastening of webhook deliveries")
+
+    async def round(self) -> None:
+        """Take up what is due. A store that fails ends only the round."""
+        if not self._targets():
+            return
+        try:
+            for delivery in await self._queue.take(MOST_AT_ONCE - self._in_hand, LEASE_SECONDS):
+                self._in_hand += 1
+                _ = self._tasks.start(self._advance(delivery), "webhook delivery")
+            if time.monotonic() - self._depth_at >= DEPTH_SECONDS:
+                self._depth_at = time.monotonic()
+                self._report(await self._queue.depth())
+        except StoreError as error:
+            log.warning("the webhook queue cannot be used", error=str(error))
+
+    def _report(self, depth: Depth) -> None:
+        oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, time.time() - depth.oldest_ended_at)
+        self._telemetry.webhook_queue(depth.waiting, depth.undelivered, oldest)
+
+    async def close(self) -> None:
+        """End what is in hand: it is taken up again when its lease ends, by any process."""
+        await self._hastening.cancel()
+        await self._tasks.cancel()
+
+    async def _hasten(self, names: list[str]) -> None:
+        with suppress(StoreError):
+            await self._queue.hasten(names)
+
+    async def _advance(self, delivery: Delivery) -> None:
+        try:
+            if not delivery.body:
+                ended = await self._looked_at(delivery)
+                # With the body, the lease begins anew: who looked at the same time sends nothing.
+                if ended is None or not await self._queue.replace(ended, LEASE_SECONDS):
+                    return
+                delivery = ended
+            await self._attempt(delivery)
+        except StoreError as error:
+            log.warning("a webhook delivery is put off", id=delivery.id, target=delivery.target, error=str(error))
+        finally:
+            self._in_hand -= 1
+
+    async def _looked_at(self, delivery: Delivery) -> Delivery | None:
+        """The delivery with its body, if its job has ended; else it is due later, or given up."""
+        now, bucket = time.time(), self._buckets.find(delivery.bucket)
+        age = now - delivery.promised_at
+        is_lost = age > NEVER_SECONDS
+        if bucket is not None and not is_lost:
+            try:
+                job = await self._upstream(GetJob(bucket, delivery.job_id), Call("", loop_time() + LOOK_SECONDS, GATEWAY))
+            except GatewayError as error:
+                is_lost = error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND and age > DAY_SECONDS
+            else:
+                if job.state in TERMINAL:
+                    body = job_ended(delivery.id, job, datetime.now(UTC))
+                    return replace(delivery, body=body, ended_at=now)
+        if is_lost:
+            await self._give_up(delivery, "lost")
+            return None
+        works = self._trust is not None and self._trust.works(delivery.bucket)
+        interval = LONGEST_LOOK_SECONDS if works else min(LONGEST_LOOK_SECONDS, max(FIRST_LOOK_SECONDS, age / 4))
+        await self._queue.replace(delivery, interval)
+        return None
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        name = delivery.target
+        target = self._targets().get(name)
+        if self._sending[name] >= MOST_PER_TARGET:
+            # A slow target keeps nobody else waiting.
+            await self._queue.replace(delivery, 1 + self._jitter())
+            return
+        self._sending[name] += 1
+        try:
+            answer = await self._sender.send(target, delivery.id, delivery.body.encode()) if target else "unknown"
+        finally:
+            self._sending[name] -= 1
+        self._telemetry.webhook(name, answer)
+        if answer in {"delivered", "gone"}:
+            await self._queue.remove(delivery)
+        elif time.time() - delivery.ended_at > DAY_SECONDS:
+            await self._give_up(delivery, "expired")
+        else:
+            failed = replace(delivery, attempts=delivery.attempts + 1)
+            await self._queue.replace(failed, self._pause(failed.attempts))
+        log.info("webhook", target=name, id=delivery.id, job_id=delivery.job_id, outcome=answer, attempt=delivery.attempts + 1)
+
+    async def _give_up(self, delivery: Delivery, outcome: str) -> None:
+        if await self._queue.remove(delivery):
+            self._telemetry.webhook(delivery.target, outcome)
+            log.error(
+                "a webhook delivery is given up",
+                target=delivery.target,
+                id=delivery.id,
+                bucket=delivery.bucket,
+                job_id=delivery.job_id,
+                outcome=outcome,
+                attempts=delivery.attempts,
+            )
+
+    def _pause(self, attempts: int) -> float:
+        """Seconds before the next attempt after so many: doubled each time, by half of it at random."""
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempts - 1, 12))
+        return longest * (1 + self._jitter()) / 2
