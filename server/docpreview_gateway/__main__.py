@@ -88,6 +88,7 @@ def worker(  # noqa: PLR0913, PLR0917 - options of a command
     listen: Annotated[str, typer.Option()],
     admin: Annotated[str, typer.Option()],
     workers: Annotated[int, typer.Option()],
+    callbacks: Annotated[str, typer.Option()] = "",
     config: Config = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -99,7 +100,7 @@ def worker(  # noqa: PLR0913, PLR0917 - options of a command
 
     settings = load(config, workers, log_format)
     structlog.contextvars.bind_contextvars(worker=number)
-    if code := run(lambda: event_loop.run(serving.serve(settings, Worker(listen, admin)))):
+    if code := run(lambda: event_loop.run(serving.serve(settings, Worker(listen, admin, callbacks)))):
         raise typer.Exit(code)
 
 

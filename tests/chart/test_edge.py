@@ -90,7 +90,7 @@ def test_only_envoy_is_reachable_and_its_admin_interface_is_not() -> None:
     for address in (configured["listen"], edge["admin_listen"]):
         assert ipaddress.ip_address(address.rpartition(":")[0]).is_loopback
     (gateway,) = spec["containers"]
-    assert [port["name"] for port in gateway["ports"]] == ["admin"]
+    assert [port["name"] for port in gateway["ports"]] == ["admin", "callbacks"]
     assert one(found, "Service")["spec"]["ports"][0]["targetPort"] == ports["grpc"]
 
 

@@ -30,6 +30,7 @@ BY_VALUES = {
     "buckets[].default_queue_id": {"minimal": ["buckets[0].default_queue_id=p1"]},
     "buckets[].exclusive": {"minimal": ["buckets[0].exclusive=true"]},
     "buckets[].upload_credentials": {"minimal": ["buckets[0].upload_credentials=main"]},
+    "callbacks.public_url": {"production": ["callbacks.publicUrl=https://x.example.com/cb"]},
     "credentials.*.file": {"minimal": ["credentials.main.secretName=x"]},
     "ledger.key_file": {"minimal": ["ledger.keySecretName=x"]},
     "policy.file": {
@@ -55,6 +56,7 @@ BY_VALUES = {
 CHARTS_OWN = {
     "listen": "the Service's target port",
     "admin_listen": "the Service's target port, and the probes'",
+    "callbacks.listen": "the target port of a Service, with callbacks.publicUrl",
     "edge.listen": "the Service's target port, with edge.enabled",
     "edge.metrics_listen": "scraped by the ServiceMonitor",
     "edge.admin_listen": "between the containers of a pod",

@@ -149,6 +149,11 @@ def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configma
         ("production", ["autoscaling.minReplicas=99"], "autoscaling.minReplicas: must not be more"),
         ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
         ("production", ["grpcRoute.enabled=true"], "grpcRoute.parentRefs: which Gateway"),
+        ("minimal", ["callbacks.ingress.enabled=true"], "callbacks.publicUrl: under which address"),
+        ("minimal", ["callbacks.publicUrl=https://x.example.com"], "networkPolicy.callbacks: who passes callbacks on"),
+        ("production", [f"callbacks.publicUrl=https://{'x' * 70}"], "callbacks.publicUrl: may have 77 characters"),
+        ("production", ["callbacks.publicUrl=https://x/?a=b"], "callbacks.publicUrl: must be scheme, host"),
+        ("production", ["callbacks.httpRoute.enabled=true"], "callbacks.httpRoute.parentRefs: which Gateway"),
         ("minimal", ["config.edge.max_streams=5"], "config.edge: has limits of an edge that is not there"),
     ],
 )

@@ -29,7 +29,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import (
@@ -137,7 +137,7 @@ async def desk() -> AsyncIterator[Desk]:
         keys = {"SecretId": "example-secret-id", "SecretKey": "EXAMPLEsecretKEY00000000000000000"}
         proxies = {"http": server.url}
         config = CosConfig(Region=BUCKET.region, Scheme="http", Proxies=proxies, Timeout=10, **keys)
-        async with AiohttpTransport(base_url=server.url, connect_seconds=10, read_seconds=10) as transport:
+        async with BuiltinTransport(base_url=server.url, connect_seconds=10, read_seconds=10) as transport:
             client = CloudClient(
                 transport, FakeCredentials(), CloudTimes(FakeClock()), telemetry=FakeTelemetry(), timeout_seconds=10
             )

@@ -24,7 +24,7 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
@@ -89,7 +89,7 @@ async def emulated() -> AsyncIterator[Subject]:
     bucket = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
     async with (
         Emulator() as emulator,
-        AiohttpTransport(base_url=emulator.url, connect_seconds=3, read_seconds=10) as transport,
+        BuiltinTransport(base_url=emulator.url, connect_seconds=3, read_seconds=10) as transport,
     ):
         emulator.put_object(bucket.name, bucket.region, "one.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
         emulator.hold_jobs()
@@ -103,7 +103,7 @@ async def emulated() -> AsyncIterator[Subject]:
 async def real() -> AsyncIterator[Subject]:
     name, region, secret_id, secret_key, document = (os.environ[variable] for variable in REAL)
     credentials = FakeCredentials(main=Credentials(secret_id, secret_key))
-    async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=20) as transport:
+    async with BuiltinTransport(base_url=None, connect_seconds=5, read_seconds=20) as transport:
         client = CloudClient(
             transport, credentials, CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20
         )

@@ -19,7 +19,7 @@ from docpreview_gateway.creates.records import Record, Timing
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.wire.signing import Credentials
@@ -87,7 +87,7 @@ class CrashingStore(SqliteCreates):
 async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJob:
     """One create, until its end or the crash at `step`."""
     async with (
-        AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
+        BuiltinTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
         CrashingStore(state / "creates.db", CrashPoint(step)) as store,
     ):
         times, telemetry = CloudTimes(SystemClock()), FakeTelemetry()

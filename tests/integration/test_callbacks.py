@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+import time
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,6 +20,7 @@ from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
 from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, SharedStateSettings, WatchSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings, until
+from tests.integration.gateway_processes import Running, configuration, page, running
 from tests.integration.money import ONE_PAGE
 from tests.redis_server import running_redis
 
@@ -178,6 +180,70 @@ async def test_a_replica_without_watchers_tells_the_one_that_has_them(emulator: 
                 await vendor.post(f"{base}/cb/{own.rpartition('/')[2]}", json=sent)
             assert (await waiting).state == PreviewJob.STATE_SUCCESS
             assert reads(emulator) == before + 1
+
+
+async def test_watchers_at_another_replica_hear_within_a_tenth_of_a_second(emulator: Emulator, tmp_path: Path) -> None:
+    """From the arrival of the callback, by messages of Redis. The best of five, since other programs run here too."""
+    with running_redis(tmp_path) as server:
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
+        async with (
+            called_back(emulator, shared_state=state) as (_, _, base),
+            called_back(emulator, shared_state=state) as (gateway, client, _),
+            asyncio.timeout(30),
+        ):
+            took = [await _told_at_another_replica(emulator, gateway, client, base) for _ in range(5)]
+    assert min(took) < 0.1
+
+
+async def _told_at_another_replica(emulator: Emulator, gateway: Gateway, client: DocPreviewClient, base: str) -> float:
+    """Seconds from a callback at one replica to the end of a wait at the other."""
+    emulator.hold_jobs()
+    job_id = await running_job(client)
+    waiting = asyncio.create_task(client.wait(BUCKET, job_id))
+    await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 1)
+    emulator.add_fault("drop_before", "callback")
+    emulator.release_jobs()
+    await emulator.wait_for_job(job_id)
+    token = address_in(emulator).rpartition("/")[2]
+    async with httpx.AsyncClient(trust_env=False) as vendor:
+        begin = time.monotonic()
+        await vendor.post(f"{base}/cb/{token}", json={"JobsDetail": [{"JobId": job_id}]})
+        assert (await waiting).state == PreviewJob.STATE_SUCCESS
+        return time.monotonic() - begin
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_watchers_at_all_workers_hear_whichever_the_kernel_gives_the_callback(
+    emulator: Emulator, tmp_path: Path, *, shared: bool
+) -> None:
+    """The workers share the port, and tell each other; with shared state they hear as replicas do."""
+    port = free_port()
+    changes: dict[str, object] = {
+        "callbacks": {"public_url": f"http://127.0.0.1:{port}/cb", "listen": f"127.0.0.1:{port}"},
+        "watch": {"poll_floor_seconds": 60, "poll_cap_seconds": 60},
+    }
+    with ExitStack() as stack:
+        if shared:
+            server = stack.enter_context(running_redis(tmp_path))
+            changes["shared_state"] = {"url": server.url, "namespace": "docs", "timeout_seconds": 1.0}
+        path = configuration(emulator, tmp_path, **changes)
+        async with running(path, "--workers", "2") as gateway, asyncio.timeout(60):
+            await _end_jobs_watched_at_all_workers(emulator, gateway)
+
+
+async def _end_jobs_watched_at_all_workers(emulator: Emulator, gateway: Running) -> None:
+    async with AsyncExitStack() as stack:
+        # As many as make sure that each worker has one: the kernel spreads connections.
+        clients = [await stack.enter_async_context(DocPreviewClient(gateway.address)) for _ in range(12)]
+        for _ in range(3):
+            emulator.hold_jobs()
+            job_id = await running_job(clients[0])
+            waiting = [asyncio.create_task(client.wait(BUCKET, job_id)) for client in clients]
+            while "docpreview_watchers 12.0" not in (await page(gateway.admin_port, "/metrics"))[1]:  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.05)
+            emulator.release_jobs()
+            async with asyncio.timeout(10):
+                assert {job.state for job in await asyncio.gather(*waiting)} == {PreviewJob.STATE_SUCCESS}
 
 
 async def test_callbacks_that_are_lost_are_found_by_polls_which_come_often_again(emulator: Emulator) -> None:

@@ -26,7 +26,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.settings.upstream import ConcurrencySettings
-from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS
+from docpreview_gateway.upstream.http_pool import MAX_CONNECTIONS
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 

@@ -21,7 +21,7 @@ from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings
 from docpreview_gateway.settings.upstream import UpstreamSettings
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
@@ -160,7 +160,7 @@ async def test_what_to_do_names_the_endpoint_only_where_one_is_set(endpoint: str
     ]
     for answer in answers:
         async with RawServer(answer) as server:
-            transport = AiohttpTransport(base_url=server.url, connect_seconds=5, read_seconds=5)
+            transport = BuiltinTransport(base_url=server.url, connect_seconds=5, read_seconds=5)
             async with transport:
                 network, clock = SystemNetwork({}), SystemClock()
                 found = await Diagnostics(network, transport, credentials, clock, endpoint=endpoint).findings(
@@ -177,7 +177,7 @@ async def test_an_address_of_pages_that_does_not_open_is_told_with_the_base_only
     bucket = Bucket(BUCKET, REGION, "main")
     credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
     async with RawServer(lambda exchange: exchange.answer(b"<html>", "404 Not Found", "Server: nginx\r\n")) as web:
-        transport = AiohttpTransport(base_url=web.url, connect_seconds=5, read_seconds=5)
+        transport = BuiltinTransport(base_url=web.url, connect_seconds=5, read_seconds=5)
         async with transport:
             now = SystemClock().now()
             without = await page_finding(bucket, transport, credentials, now, None)
@@ -236,7 +236,7 @@ async def test_an_untrusted_certificate_is_a_tls_finding(emulator: Emulator) -> 
 @pytest.mark.parametrize("ahead", [1200, -1200])
 async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator: Emulator, ahead: int) -> None:
     """Other checks that fail because of the clock do not repeat it."""
-    transport = AiohttpTransport(base_url=emulator.url, connect_seconds=5, read_seconds=5)
+    transport = BuiltinTransport(base_url=emulator.url, connect_seconds=5, read_seconds=5)
     bucket = Bucket(BUCKET, REGION, "main")
     async with transport:
         clock = FakeClock(SystemClock().now() + ahead)

@@ -19,7 +19,7 @@ from docpreview_gateway.doctor.issuer_checks import issuer_findings
 from docpreview_gateway.doctor.local_checks import local_findings
 from docpreview_gateway.doctor.store_checks import store_findings
 from docpreview_gateway.settings.access import AuthSettings
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.edge_process import free_port
@@ -269,7 +269,7 @@ async def test_the_real_emulator_is_known_and_another_server_is_not(emulator: Em
 
 
 async def asked(url: str) -> list[Finding]:
-    async with AiohttpTransport(base_url=url, connect_seconds=5, read_seconds=15) as transport:
+    async with BuiltinTransport(base_url=url, connect_seconds=5, read_seconds=15) as transport:
         return await emulator_findings(transport, url)
 
 

@@ -18,7 +18,7 @@ from docpreview_gateway.doctor.checks import cloud_credentials
 from docpreview_gateway.doctor.cloud_probe import CloudProbe
 from docpreview_gateway.doctor.one_page import one_page_pdf
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration
@@ -40,7 +40,7 @@ async def cloud(**variant: Any) -> AsyncIterator[Emulator]:
 
 async def probed(emulator: Emulator, document: str = "") -> tuple[dict[str, Any], list[str]]:
     values, clock = settings(emulator), SystemClock()
-    async with AiohttpTransport(base_url=emulator.url, connect_seconds=5, read_seconds=30) as transport:
+    async with BuiltinTransport(base_url=emulator.url, connect_seconds=5, read_seconds=30) as transport:
         bucket = Bucket(BUCKET, REGION, "main")
         probe = CloudProbe(transport, cloud_credentials(values, clock), clock, bucket, nonce=NONCE, document=document)
         return await probe.run(), probe.failed

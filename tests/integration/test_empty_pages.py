@@ -18,7 +18,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
@@ -63,7 +63,7 @@ class Site:
 async def site(empty_pages: int = 0) -> AsyncIterator[Site]:
     async with (
         JobCloud(empty_pages=empty_pages) as cloud,
-        AiohttpTransport(base_url=cloud.url, connect_seconds=5, read_seconds=5) as transport,
+        BuiltinTransport(base_url=cloud.url, connect_seconds=5, read_seconds=5) as transport,
     ):
         for number in range(JOBS):
             cloud.add(CloudJob(f"d{number:02}", BUCKET.name, "mine/a.pdf" if number % 3 else "secret/a.pdf"))

@@ -21,7 +21,7 @@ from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
@@ -116,7 +116,7 @@ def hostile_names(count: int) -> Iterator[str]:
             yield text
 
 
-def use_cases(transport: AiohttpTransport) -> PreviewJobs:
+def use_cases(transport: BuiltinTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
     times = CloudTimes(clock)
     client = Cached(
@@ -162,7 +162,7 @@ async def test_hostile_names_are_refused_and_never_reach_the_configured_endpoint
     """100,000 hostile names; only the valid calls between them reach the endpoint."""
     async with (
         RawServer(answer) as server,
-        AiohttpTransport(base_url=server.url, connect_seconds=5, read_seconds=5) as transport,
+        BuiltinTransport(base_url=server.url, connect_seconds=5, read_seconds=5) as transport,
     ):
         jobs = use_cases(transport)
         for number, name in enumerate(hostile_names(COUNT)):
@@ -180,7 +180,7 @@ async def test_hostile_names_are_refused_and_never_reach_the_configured_endpoint
 
 async def test_hostile_names_without_an_endpoint_cause_no_dns_look_up(network_events: list[tuple[str, Any]]) -> None:
     """Without `upstream.endpoint` the bucket's host would be resolved."""
-    async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=5) as transport:
+    async with BuiltinTransport(base_url=None, connect_seconds=5, read_seconds=5) as transport:
         jobs = use_cases(transport)
         for number, name in enumerate(hostile_names(COUNT // 5)):
             with pytest.raises(GatewayError):
@@ -193,7 +193,7 @@ async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(
 ) -> None:
     """Shows that the audit hook records look-ups."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
-    async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
+    async with BuiltinTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
         client = CloudClient(
             transport, FakeCredentials(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=1
         )

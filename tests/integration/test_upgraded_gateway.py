@@ -19,7 +19,7 @@ from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_emulator import Emulator
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import CreateJob
@@ -107,7 +107,7 @@ class Upgraded:
         bucket = Bucket(BUCKET, REGION, "main")
         sent = request("")
         sent.user_data = f"{sent.user_data} {marker}"
-        async with AiohttpTransport(base_url=self.emulator.url, connect_seconds=3, read_seconds=10) as transport:
+        async with BuiltinTransport(base_url=self.emulator.url, connect_seconds=3, read_seconds=10) as transport:
             client = CloudClient(
                 transport, FakeCredentials(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=10
             )

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import yaml
 
+from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.fakes.raw_server import Exchange, RawServer
-from tests.integration.conftest import until
+from tests.integration.conftest import BUCKET, until
 from tests.integration.gateway_processes import page
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer
+from tests.integration.test_callbacks import free_port
 from tests.integration.test_failing_records import PROBE
 from tests.integration.test_record_commands import new_id
-from tests.monitoring.alert_stage import said
+from tests.monitoring.alert_stage import DOCUMENT, said
 from tests.monitoring.faults import BURNS, fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.integration.gateway_processes import Running
     from tests.monitoring.alert_stage import Trial
 
 NO_BREAKER = {"min_calls": 0}
@@ -180,3 +183,58 @@ async def issuer_unreachable(trial: Trial) -> None:
             is_up.set()
             assert said(await shell.diagnose("issuer-unreachable")).endswith("200\n")
             await trial.ends("DocpreviewIssuerUnreachable")
+
+
+@fault("DocpreviewCallbacksMissing")
+async def callbacks_missing(trial: Trial) -> None:
+    """Nothing listens where the cloud calls back, and polls find the ends. The cure: the way is opened."""
+    published, listens = free_port(), free_port()
+    callbacks = {"public_url": f"http://127.0.0.1:{published}/cb", "listen": f"127.0.0.1:{listens}"}
+    often = {"poll_floor_seconds": 0.1, "poll_cap_seconds": 0.2}
+    async with trial.gateway(callbacks=callbacks, watch=often) as gateway, _ended_jobs(trial, gateway):
+        await trial.fires("DocpreviewCallbacksMissing")
+        text = said(await trial.shell(gateway).diagnose("callbacks-missing"))
+        assert 'found="poll"' in text
+        assert "no answer: ClientConnectorError" in text
+        async with _passing_on(published, listens):
+            await trial.ends("DocpreviewCallbacksMissing")
+            assert "leads to this deployment" in said(await trial.shell(gateway).diagnose("callbacks-missing"))
+
+
+@asynccontextmanager
+async def _ended_jobs(trial: Trial, gateway: Running) -> AsyncIterator[None]:
+    """Jobs that are waited for and end, two a second."""
+
+    async def jobs() -> None:
+        async with DocPreviewClient(gateway.address) as client:
+            while True:
+                trial.emulator.hold_jobs()
+                job = await client.create(BUCKET, DOCUMENT, output_object="out/${RequestToken}/${Number}.jpg")
+                waiting = asyncio.ensure_future(client.wait(BUCKET, job.job_id))
+                await asyncio.sleep(0.5)
+                trial.emulator.release_jobs()
+                await waiting
+
+    making = asyncio.create_task(jobs())
+    try:
+        yield
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _passing_on(published: int, listens: int) -> AsyncIterator[None]:
+    """A load balancer before the port of callbacks."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", listens)
+        await asyncio.gather(copy(reader, outer), copy(inner, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(accept, "127.0.0.1", published):
+        yield

@@ -37,3 +37,24 @@
 {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* Callbacks of the cloud that would never arrive. */}}
+{{- define "gw.checkCallbacks" -}}
+{{- $callbacks := .Values.callbacks -}}
+{{- if $callbacks.publicUrl }}
+{{- if not (regexMatch "^https?://[^/?#@]+(/[^?#]*)?$" $callbacks.publicUrl) }}
+{{- fail "callbacks.publicUrl: must be scheme, host, port and path only, such as https://previews.example.com/callback" }}
+{{- end }}
+{{- if gt (len (trimSuffix "/" $callbacks.publicUrl)) 77 }}
+{{- fail "callbacks.publicUrl: may have 77 characters: the cloud takes addresses of 100, and a slash and a token of 22 are appended" }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callbacks) }}
+{{- fail "networkPolicy.callbacks: who passes callbacks on to the pods? Name the pods of the Ingress controller or of the Gateway, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]" }}
+{{- end }}
+{{- else if or $callbacks.ingress.enabled $callbacks.httpRoute.enabled }}
+{{- fail "callbacks.publicUrl: under which address does the cloud reach the gateway? Set it, such as https://previews.example.com/callback" }}
+{{- end }}
+{{- if and $callbacks.httpRoute.enabled (not $callbacks.httpRoute.parentRefs) }}
+{{- fail "callbacks.httpRoute.parentRefs: which Gateway?" }}
+{{- end }}
+{{- end -}}

@@ -210,6 +210,7 @@ seccompProfile:
 {{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) }}
 {{- fail "grpcRoute.parentRefs: which Gateway?" }}
 {{- end }}
+{{- include "gw.checkCallbacks" . }}
 {{- end -}}
 
 {{/* gateway.yaml: `config`, overridden by the settings of the chart. */}}
@@ -260,6 +261,9 @@ seccompProfile:
 {{- if include "gw.ledgerKey" . -}}
 {{- $ledger := deepCopy (.Values.config.ledger | default dict) -}}
 {{- $_ := set $config "ledger" (set $ledger "key_file" "/etc/docpreview/ledger/ledger.key") -}}
+{{- end -}}
+{{- with .Values.callbacks.publicUrl -}}
+{{- $_ := set $config "callbacks" (dict "public_url" . "listen" "0.0.0.0:8090") -}}
 {{- end -}}
 {{- if .Values.emulator.enabled -}}
 {{- $address := printf "http://%s-emulator:8089" (include "gw.fullname" .) -}}

@@ -17,6 +17,9 @@ cache.list_seconds
 cache.max_bytes
 cache.missing_seconds
 cache.stale_seconds
+callbacks
+callbacks.listen
+callbacks.public_url
 concurrency
 concurrency.highest
 concurrency.initial
@@ -100,6 +103,7 @@ tracing.share
 upstream
 upstream.connect_timeout_seconds
 upstream.endpoint
+upstream.http_client
 upstream.object_url_base
 upstream.timeout_seconds
 watch

@@ -42,7 +42,8 @@ class HintTelemetry(Protocol):
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names.
 
-        `read`, `repeated`, `full`, `known` (ended before), `foreign` (no token of ours), `malformed`, or `failed`.
+        `read`, `repeated`, `full`, `known` (ended before), `foreign` (no token of ours), `malformed`, `limited` (too
+        many in a short time), or `failed`.
         """
         ...
 

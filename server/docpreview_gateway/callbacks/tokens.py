@@ -41,6 +41,26 @@ class CallbackTokens:
                         found = bucket
         return found
 
+    def probe(self, now: float) -> str:
+        """The token by which `doctor` asks what answers to prove itself; it is no bucket's."""
+        return self.token("", now)
+
+    def is_probe(self, token: str, now: float) -> bool:
+        """Whether a token is one of `doctor` with a secret of this deployment."""
+        return self.bucket(token, [""], now) is not None
+
+    def proof(self, nonce: str) -> str:
+        """What only a holder of the deployment's current secret can answer to a nonce."""
+        return self._proofs(nonce)[0]
+
+    def is_proof(self, nonce: str, answer: str) -> bool:
+        """Whether an answer proves that its sender has a secret of this deployment."""
+        return any(hmac.compare_digest(answer.encode(), each.encode()) for each in self._proofs(nonce))
+
+    def _proofs(self, nonce: str) -> list[str]:
+        text = f"callback proof\n{self._namespace}\n{nonce}".encode()
+        return [hmac.new(secret, text, hashlib.sha256).hexdigest() for secret in self._secrets]
+
     def _made(self, secret: bytes, bucket: str, week: int) -> str:
         text = "\n".join(("callback", self._namespace, bucket, str(week))).encode()
         digest = hmac.new(secret, text, hashlib.sha256).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +24,24 @@ HOUR = 3600.0
 """How long an end counts: the way of callbacks may have changed since."""
 
 
-class Trust:
-    """Learns, by a clock in seconds that is never set (`elapsed`). `changed` is told what is learned of a bucket."""
+class TrustTelemetry(Protocol):
+    """Records what is learned."""
 
-    def __init__(self, elapsed: Callable[[], float], changed: Callable[[str, bool], None]) -> None:
+    def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - a value to set
+        """Record whether callbacks of a bucket's jobs come."""
+        ...
+
+    def found(self, bucket: str, *, by_callback: bool) -> None:
+        """Record the end of a job by what has found it first."""
+        ...
+
+
+class Trust:
+    """Learns, by a clock in seconds that is never set (`elapsed`)."""
+
+    def __init__(self, elapsed: Callable[[], float], telemetry: TrustTelemetry) -> None:
         self._elapsed = elapsed
-        self._changed = changed
+        self._telemetry = telemetry
         self._ends: dict[str, deque[tuple[float, bool]]] = {}
         self._polled: dict[tuple[str, str], float] = {}
         """Jobs whose end a poll has found, and whose callback may still come."""
@@ -46,7 +58,7 @@ class Trust:
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
         if works != self._works.get(bucket, False):
             self._works[bucket] = works
-            self._changed(bucket, works)
+            self._telemetry.working(bucket, works)
         return works
 
     def called_back(self, bucket: str, job_id: str) -> None:
@@ -73,4 +85,5 @@ class Trust:
             self._note(key[0], at, came=False)
 
     def _note(self, bucket: str, at: float, *, came: bool) -> None:
+        self._telemetry.found(bucket, by_callback=came)
         self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, came))

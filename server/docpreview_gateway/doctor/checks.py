@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
+from docpreview_gateway.doctor.callback_checks import callback_findings
 from docpreview_gateway.doctor.emulator_check import emulator_findings
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.issuer_checks import issuer_findings
@@ -15,10 +16,10 @@ from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.doctor.store_checks import store_findings
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
+from docpreview_gateway.wiring.upstream import http_transport
 
 if TYPE_CHECKING:
     from docpreview_gateway.doctor.diagnosis import Finding
@@ -38,6 +39,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
         *await issuer_findings(settings),
         *await _redis(settings, clock),
         *await store_findings(settings),
+        *await callback_findings(settings, clock),
     ]
     try:
         credentials = cloud_credentials(settings, clock)
@@ -49,14 +51,6 @@ async def run_checks(settings: Settings) -> list[Finding]:
 def cloud_credentials(settings: Settings, clock: Clock) -> CredentialsSource:
     """The key pairs for the cloud. InvalidFileError."""
     return Access(settings, clock, PrometheusAccess(CollectorRegistry())).cloud_credentials()
-
-
-def transport(settings: Settings, base_url: str | None) -> AiohttpTransport:
-    """A transport with the timeouts of the settings, which connects to `base_url` (None: the request's host)."""
-    upstream = settings.upstream
-    return AiohttpTransport(
-        base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
-    )
 
 
 async def _redis(settings: Settings, clock: Clock) -> list[Finding]:
@@ -79,7 +73,7 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
     hosts = _hosts(settings, buckets)
     endpoint = str(settings.upstream.endpoint) if settings.upstream.endpoint else None
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
-    async with transport(settings, endpoint) as cloud:
+    async with http_transport(settings, endpoint) as cloud:
         found = await Diagnostics(network, cloud, credentials, clock, endpoint=endpoint).findings(hosts, buckets)
         if any(each.check == "clock" and not each.ok for each in found):
             return found  # every signature is refused for the time, whatever it is of
@@ -96,7 +90,7 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
 async def _pages(settings: Settings, bucket: Bucket, credentials: CredentialsSource, clock: Clock) -> Finding:
     base = settings.upstream.object_url_base
     address = (base or "https://{host}").rstrip("/").replace("{host}", bucket.object_host)
-    async with transport(settings, address) as direct:
+    async with http_transport(settings, address) as direct:
         return await page_finding(bucket, direct, credentials, clock.now(), base)
 
 

@@ -35,6 +35,7 @@ Check = Literal[
     "pages",
     "uploads",
     "emulator",
+    "callbacks",
 ]
 """What was checked. docs/security.md says what each of them is."""
 

@@ -33,7 +33,7 @@ def ports(settings: Settings) -> Iterator[Port]:
 
     One in use is no problem while a gateway answers on `admin_listen` and says that `listen` is its own.
     """
-    addresses = {"listen": settings.listen, "admin_listen": settings.admin_listen}
+    addresses = settings.addresses
     found = {name: address_problem(name, address) for name, address in addresses.items()}
     served = None
     if any(each is not None and each.in_use for each in found.values()):

@@ -95,12 +95,13 @@ def _ask(choice: Choice) -> None:
 async def _probe(settings: Settings, bucket: Bucket, document: str) -> tuple[dict[str, Any], list[str]]:
     import secrets  # noqa: PLC0415 - as for `load`
 
-    from docpreview_gateway.doctor.checks import cloud_credentials, transport  # noqa: PLC0415
+    from docpreview_gateway.doctor.checks import cloud_credentials  # noqa: PLC0415
     from docpreview_gateway.doctor.cloud_probe import CloudProbe  # noqa: PLC0415
     from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
+    from docpreview_gateway.wiring.upstream import http_transport  # noqa: PLC0415
 
     endpoint, clock = settings.upstream.endpoint, SystemClock()
-    async with transport(settings, str(endpoint) if endpoint else None) as cloud:
+    async with http_transport(settings, str(endpoint) if endpoint else None) as cloud:
         credentials = cloud_credentials(settings, clock)
         probe = CloudProbe(cloud, credentials, clock, bucket, nonce=secrets.token_hex(8), document=document)
         return await probe.run(), probe.failed

@@ -115,6 +115,10 @@ class Watching:
         if poller is not None:
             poller.told(job)
 
+    def follows(self, bucket: str, job_id: str) -> bool:
+        """Whether somebody waits for the job or watches it here."""
+        return (bucket, job_id) in self._pollers
+
     def check_open(self) -> None:
         """Raise SHUTTING_DOWN while the gateway stops."""
         if self.draining:

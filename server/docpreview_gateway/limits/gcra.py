@@ -52,6 +52,10 @@ class Rates:
                 arrivals[rule.key] = max(arrivals.get(rule.key, now), now) + rule.interval
         return worst
 
+    def forget_idle(self, now: float) -> None:
+        """Forget the counters that are as if they had never counted."""
+        self._arrivals = {key: due for key, due in self._arrivals.items() if due > now}
+
 
 def rule(key: str, kind: LimitKind, rate: Rate) -> Rule:
     """The rule that enforces a rate."""

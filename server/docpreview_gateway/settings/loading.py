@@ -145,6 +145,13 @@ class Settings(BaseSettings):
         """The number of processes that divide a limit which each of them counts for itself."""
         return self.workers * self.replicas
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The addresses that the gateway itself listens on, by their settings."""
+        found = {"listen": self.listen, "admin_listen": self.admin_listen}
+        callbacks = self.callbacks.listen
+        return found if callbacks is None else {**found, "callbacks.listen": callbacks}
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if mistakes := [*self._mistakes()]:
@@ -155,7 +162,7 @@ class Settings(BaseSettings):
         """Problems: settings that are valid alone, and not together."""
         yield from self._bucket_mistakes()
         yield from edge_mistakes(self.listen, self.edge)
-        yield from port_mistakes({"listen": self.listen, "admin_listen": self.admin_listen} | self.edge.addresses())
+        yield from port_mistakes(self.addresses | self.edge.addresses())
         yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             yield "watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds"

@@ -43,9 +43,18 @@ def _endpoint(value: AnyHttpUrl) -> AnyHttpUrl:
     return value
 
 
+MOST_CALLBACK_URL = 77
+"""Characters of `callbacks.public_url`. A slash and a token follow; the cloud takes 100 (its document 1045/47936)."""
+
+
 def _callback_url(value: AnyHttpUrl) -> AnyHttpUrl:
     if value.username or value.password or value.query or value.fragment:
         raise ValueError("must be scheme, host, port and path only, such as https://previews.example.com/callback")
+    if (length := len(str(value).rstrip("/"))) > MOST_CALLBACK_URL:
+        raise ValueError(
+            f"has {length} characters, and may have {MOST_CALLBACK_URL}: the cloud takes addresses of 100, and a slash "
+            "and a token of 22 are appended. Use a shorter host name or path"
+        )
     return value
 
 
@@ -76,10 +85,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
 
 
-CallbackUrl = Annotated[
-    AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"], max_length=76), AfterValidator(_callback_url)
-]
-"""With a slash and a token of 22 characters an address of at most 100, which the cloud takes."""
+CallbackUrl = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_callback_url)]
 
 
 class BucketSettings(Section):
@@ -186,17 +192,23 @@ class CallbackSettings(Section):
 
     public_url: CallbackUrl | None = Field(
         None,
-        description="address under which the cloud reaches `listen`, such as `https://previews.example.com/callback`; "
-        "an unguessable path is appended. Each create asks for a callback there",
+        description="address under which the cloud reaches `listen`, such as `https://previews.example.com/callback`, "
+        "of at most 77 characters; an unguessable path is appended. Each create asks for a callback there. See "
+        "[deploy.md](deploy.md#completion-callbacks)",
     )
     listen: Address | None = Field(
-        None, description="address of the port that takes callbacks; it answers nothing else, and needs no secret"
+        None,
+        description="address of the port that takes callbacks, over plain HTTP; TLS ends before it. It answers "
+        "nothing else",
     )
 
     @model_validator(mode="after")
     def _both(self) -> CallbackSettings:
         if (self.public_url is None) != (self.listen is None):
-            raise ValueError("public_url and listen belong together: set both, or neither")
+            missing = "listen" if self.listen is None else "public_url"
+            raise ValueError(
+                f"{missing} is missing: the cloud calls public_url and reaches listen; set both, or neither"
+            )
         return self
 
 

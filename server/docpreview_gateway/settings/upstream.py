@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -27,6 +28,11 @@ class UpstreamSettings(Section):
     )
     connect_timeout_seconds: Tuning[float] = Field(
         3.0, gt=0, le=60, description="timeout of connecting, the wait for a free connection included"
+    )
+    http_client: Tuning[Literal["builtin", "httpx"]] = Field(
+        "builtin",
+        description="HTTP client of signed requests: `builtin`, or `httpx` to send them through that library's "
+        "interface, over the same connections and at half as much CPU time again",
     )
     object_url_base: str | None = Field(
         None,

@@ -44,16 +44,20 @@ class _Open:
 
 
 class _ServerLog(logging.LoggerAdapter[logging.Logger]):
-    """The log of aiohttp's server. What is no HTTP is no error of ours: any stranger can send it, at any rate."""
+    """The log of a port's server. What is no HTTP is no error of ours: any stranger can send it, at any rate."""
 
     _silent_until = 0.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__(server_logger)
+        self._no_http = f"a request to the {name} is no HTTP"
 
     def log(self, level: int, msg: object, *args: object, exc_info: Any = None, **kwargs: Any) -> None:  # noqa: ANN401 - the library's signature
         """Called for each line, such as for a request that failed."""
         if isinstance(exc_info, HttpProcessingError):
             if (now := time.monotonic()) >= self._silent_until:
                 self._silent_until = now + NOT_HTTP_SECONDS
-                log.info("a request to the admin port is no HTTP", error=type(exc_info).__name__, peer=args[0])
+                log.info(self._no_http, error=type(exc_info).__name__, peer=args[0])
         else:
             super().log(level, msg, *args, exc_info=exc_info, **kwargs)
 
@@ -62,7 +66,7 @@ class BoundedServer(web.Server):
     """Answers requests by `answer`, and closes each connection after its first request.
 
     Beyond `most` open connections the one that has been silent longest is closed for a new one; when all of them have
-    asked something, the new one is.
+    asked something, the new one is. The log has the port's `name`.
     """
 
     def __init__(
@@ -72,9 +76,10 @@ class BoundedServer(web.Server):
         most: int = MOST_CONNECTIONS,
         head_seconds: float = HEAD_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
+        name: str = "admin port",
     ) -> None:
         # A body is not read: what is left of it must not hold the connection open.
-        super().__init__(self._answered, access_log=None, lingering_time=0, logger=_ServerLog(server_logger))
+        super().__init__(self._answered, access_log=None, lingering_time=0, logger=_ServerLog(name))
         self._answer = answer
         self._most = most
         self._head_seconds, self._answer_seconds = head_seconds, answer_seconds

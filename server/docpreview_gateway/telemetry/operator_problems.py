@@ -35,6 +35,9 @@ CONNECTIONS_USED = 0.75
 DEGRADED = 0.05
 """Share of the limit decisions above which limits are not shared any more: a single one may have met a slow moment."""
 
+CALLBACKS_MISSING, ENDS = 0.5, 5
+"""Share of a bucket's ended jobs that polls found first above which callbacks do not come, and the ends it takes."""
+
 OVER = "; none in the last minute"
 
 
@@ -69,6 +72,7 @@ def problems(
         _of_records(span.now),
         _of_budgets(span.now),
         _of_limits(span),
+        _of_callbacks(span),
         _of_files(span, page),
     )
     return sorted(found, key=lambda problem: not problem.is_failing)
@@ -172,6 +176,17 @@ def _of_limits(span: Interval) -> Iterator[Problem]:
             " Redis answered too late, not at all, or refused"
         )
         yield Problem(text, "limiter-degraded", is_failing=False)
+
+
+def _of_callbacks(span: Interval) -> Iterator[Problem]:
+    polled = span.increase("docpreview_callback_ends_total", "bucket", found="poll")
+    for bucket, ends in span.increase("docpreview_callback_ends_total", "bucket").items():
+        missing = polled.get(bucket, 0.0)
+        if ends > ENDS and missing > CALLBACKS_MISSING * ends:
+            text = (
+                f"the cloud's callbacks for {bucket} do not come: polls found {missing:.0f} of {ends:.0f} ends of jobs"
+            )
+            yield Problem(text, "callbacks-missing", is_failing=False)
 
 
 def _of_files(span: Interval, page: View) -> Iterator[Problem]:

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
 
 class PrometheusCallbacks:
-    """The port `HintTelemetry`."""
+    """The ports `HintTelemetry` and `TrustTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         text = "Callbacks of the cloud, and the jobs that they named, by what became of them."
         self._callbacks = PlainCounter("docpreview_callbacks", text, ("outcome",), registry)
+        text = "Ends of jobs that were followed here, by what found them first: a callback or a poll."
+        self._ends = PlainCounter("docpreview_callback_ends", text, ("bucket", "found"), registry)
         working = "1 while the callbacks of a bucket's jobs come, so that polls are rare."
         self._working = Gauge("docpreview_callbacks_working", working, ("bucket",), registry=registry)
 
     def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - as the port
         """Set whether callbacks of a bucket come."""
         self._working.labels(bucket).set(works)
+
+    def found(self, bucket: str, *, by_callback: bool) -> None:
+        """Count the end of a job by what has found it."""
+        self._ends.count(bucket, "callback" if by_callback else "poll")
 
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names."""

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.callbacks.hints import Hints
 from docpreview_gateway.callbacks.receiver import Receiver
+from docpreview_gateway.callbacks.siblings import Siblings
 from docpreview_gateway.callbacks.tokens import CallbackTokens
 from docpreview_gateway.callbacks.trust import Trust
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
-from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
 from docpreview_gateway.upstream.cloud_clock import elapsed
 from docpreview_gateway.wiring.listening import why_not
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from prometheus_client import CollectorRegistry
-
-    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.jobs.watching import Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
     from docpreview_gateway.upstream.middleware.cached import Cached
+    from docpreview_gateway.wiring.gateway import Worker
 
 
 class Callbacks:
-    """The callbacks of a gateway; without `callbacks.listen` there are none."""
+    """The callbacks of a gateway; without `callbacks.listen` there are none. `worker` is its share of the port."""
 
-    def __init__(self, settings: Settings, secrets: Sequence[bytes], clock: Clock, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Sequence[bytes],
+        clock: Clock,
+        telemetry: PrometheusCallbacks,
+        worker: Worker | None = None,
+    ) -> None:
         self._settings = settings.callbacks
         self._tokens = CallbackTokens(secrets, settings.shared_state.namespace or "")
         self._clock = clock
-        self._telemetry = PrometheusCallbacks(registry)
-        self.trust = Trust(elapsed, self._telemetry.working)
+        self._telemetry = telemetry
+        self._worker = worker
+        # With shared state the workers hear of each other's reads as replicas do.
+        admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
+        self._siblings = None if admin is None else Siblings(admin.parent, admin.stem)
+        self.trust = Trust(elapsed, self._telemetry)
 
     def url(self, bucket: Bucket) -> str:
         """What a create of the bucket asks the cloud to call; empty: nothing."""
@@ -46,30 +58,40 @@ class Callbacks:
 
     @asynccontextmanager
     async def serving(
-        self,
-        read: Cached,
-        buckets: BucketRegistry,
-        told: Callable[[Bucket, PreviewJob], None],
-        ended: Callable[[str], Awaitable[None]],
+        self, read: Cached, buckets: BucketRegistry, watching: Watching, ended: Callable[[str], Awaitable[None]]
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
 
-        `told` and `ended` are those of `Hints`.
+        `ended` is that of `Hints`.
         """
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, told, self.trust, ended)
+        hints = Hints(read, self._telemetry, watching.told, self.trust, ended)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
             return None if name is None else buckets.find(name)
 
-        host, port = host_port(self._settings.listen)
-        try:
-            async with Receiver(hints, self._telemetry, bucket_of).serving(host, port) as taken:
-                yield taken
-        except OSError as error:
-            raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
-        finally:
-            await hints.drained()
+        def proof(token: str) -> Callable[[str], str] | None:
+            return self._tokens.proof if self._tokens.is_probe(token, self._clock.now()) else None
+
+        def heard(name: str, job_id: str) -> None:
+            bucket = buckets.find(name)
+            if bucket is not None and watching.follows(name, job_id):
+                hints.take(bucket, job_id)
+
+        listen = self._settings.listen if self._worker is None else self._worker.callbacks
+        tell = None if self._siblings is None else self._siblings.tell
+        receiver = Receiver(hints, self._telemetry, bucket_of, tell, proof=proof)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(hints.drained)
+            if self._siblings is not None:
+                await stack.enter_async_context(self._siblings.listening(heard))
+            try:
+                port = await stack.enter_async_context(
+                    receiver.serving(*host_port(listen), shared=self._worker is not None)
+                )
+            except OSError as error:
+                raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
+            yield port

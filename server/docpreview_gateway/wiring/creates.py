@@ -115,8 +115,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     async with AsyncExitStack() as stack:
         telemetry = observed.creates
         base = await _base(settings, known, upstream, times, telemetry, access.caller_names, stack)
-        guarded = base.guarded
-        outcomes = base.outcomes(times, telemetry)
+        guarded, outcomes = base.guarded, base.outcomes(times, telemetry)
         journal, replica = await _journal(settings, base.keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
@@ -135,15 +134,14 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         stack.push_async_callback(leases.end)
         cloud = CloudCheck(base.history, times, base.buckets, host_problem)
         observed.upstream.measure_cloud(lambda: bool(cloud.problem))
-        keep_up = _keep_up(days, base.history, base.buckets[0])
-        rounds = (
-            (settlement.round, SETTLE_SECONDS),
-            (leases.round, RENEW_SECONDS),
-            (metrics.round, PAGES_SECONDS),
-            (keep_up, APART_SECONDS / 2),
-        )
-        checks = repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS)
-        for each in (*(repeated(*each) for each in rounds), checks, *base.rounds(settings, times, telemetry, replica)):
+        for each in (
+            repeated(settlement.round, SETTLE_SECONDS),
+            repeated(leases.round, RENEW_SECONDS),
+            repeated(metrics.round, PAGES_SECONDS),
+            repeated(_keep_up(days, base.history, base.buckets[0]), APART_SECONDS / 2),
+            repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS),
+            *base.rounds(settings, times, telemetry, replica),
+        ):
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))

@@ -61,6 +61,7 @@ from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
@@ -69,20 +70,27 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.storage.key_file import DeploymentSecrets
     from docpreview_gateway.telemetry.readiness import Dependency
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
+    from docpreview_gateway.wiring.creates import CreateParts
+    from docpreview_gateway.wiring.upstream import CloudParts
 
 log = structlog.get_logger("docpreview_gateway")
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's share of its supervisor's ports: the shared address, and the path of its own admin socket."""
+    """A worker's share of its supervisor's ports: the shared addresses, and the path of its own admin socket.
+
+    `callbacks` is the one that takes callbacks; empty: none does.
+    """
 
     listen: str
     admin: str
+    callbacks: str = ""
 
 
 class Gateway:
@@ -131,18 +139,15 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
-        self.callbacks = callbacks = Callbacks(self._settings, known.secrets, clock, self.registry)
-        self._counting = await stack.enter_async_context(counting(self._settings))
-        cloud = await stack.enter_async_context(
-            cloud_parts(
-                self._settings,
-                credentials,
-                times,
-                rates=self._counting,
-                observed=self._observed,
-                callback_url=callbacks.url,
-            )
+        self.callbacks = callbacks = Callbacks(
+            self._settings, known.secrets, clock, self._observed.callbacks, self._worker
         )
+        self._counting = await stack.enter_async_context(counting(self._settings))
+        rates, observed = self._counting, self._observed
+        parts = cloud_parts(
+            self._settings, credentials, times, rates=rates, observed=observed, callback_url=callbacks.url
+        )
+        cloud = await stack.enter_async_context(parts)
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(
@@ -151,22 +156,8 @@ class Gateway:
         watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
-        creates = await stack.enter_async_context(
-            create_parts(
-                self._settings,
-                upstream,
-                cloud.objects,
-                buckets=buckets,
-                clock=clock,
-                times=times,
-                observed=self._observed,
-                access=access,
-                known=known,
-                callbacks=callbacks.trust if self._settings.callbacks.listen else None,
-                host_problem=cloud.host_problem,
-                worker=Path(self._worker.admin).stem if self._worker is not None else "",
-            )
-        )
+        made = self._creates(cloud, buckets, times, access, known, callbacks)
+        creates = await stack.enter_async_context(made)
         self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
@@ -182,9 +173,33 @@ class Gateway:
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         self.callback_port = await stack.enter_async_context(
-            callbacks.serving(upstream, buckets, watching.told, creates.ended)
+            callbacks.serving(upstream, buckets, watching, creates.ended)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
+
+    def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
+        self,
+        cloud: CloudParts,
+        buckets: BucketRegistry,
+        times: CloudTimes,
+        access: Access,
+        known: DeploymentSecrets,
+        callbacks: Callbacks,
+    ) -> AbstractAsyncContextManager[CreateParts]:
+        return create_parts(
+            self._settings,
+            cloud.jobs,
+            cloud.objects,
+            buckets=buckets,
+            clock=self._clock,
+            times=times,
+            observed=self._observed,
+            access=access,
+            known=known,
+            callbacks=callbacks.trust if self._settings.callbacks.listen else None,
+            host_problem=cloud.host_problem,
+            worker=Path(self._worker.admin).stem if self._worker is not None else "",
+        )
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:
         limits = self._settings.limits

@@ -19,6 +19,7 @@ from prometheus_client import (
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.telemetry.call_log import CallLog
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
+from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
 from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
@@ -88,6 +89,7 @@ class Observability:
         event = None if self.tracing is None else self.tracing.event
         self.access = PrometheusAccess(self.registry)
         self.limits = PrometheusLimits(self.registry)
+        self.callbacks = PrometheusCallbacks(self.registry)
         self.upstream = PrometheusUpstream(self.registry, event)
         self.creates = PrometheusCreates(self.registry, self.limits, event)
         self.jobs = PrometheusJobs(self.registry)

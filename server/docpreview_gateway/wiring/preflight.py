@@ -44,8 +44,9 @@ def machine_problems(settings: Settings) -> Iterator[str]:
 
 def port_problems(settings: Settings) -> list[AddressProblem]:
     """The problems of the gateway's own addresses."""
-    asked = {"listen": settings.listen, "admin_listen": settings.admin_listen}
-    return [found for name, address in asked.items() if (found := address_problem(name, address)) is not None]
+    return [
+        found for name, address in settings.addresses.items() if (found := address_problem(name, address)) is not None
+    ]
 
 
 def tracing_problem(settings: TracingSettings) -> str:

@@ -15,8 +15,8 @@ CAN_SHARE = sys.platform == "linux"
 NO_SHARING = "workers: more than one need Linux, where processes can share a port"
 
 
-def reserved_port(listen: str) -> socket.socket:
-    """A socket that reserves the port and does not listen itself. StartError when the address cannot be used.
+def reserved_port(setting: str, listen: str) -> socket.socket:
+    """A socket that reserves the setting's port and does not listen itself. StartError when the address cannot be used.
 
     It is bound before it is made sharable: so binding fails when another server has the port, even one that shares it,
     and other users' servers cannot take it while the socket is open.
@@ -31,7 +31,7 @@ def reserved_port(listen: str) -> socket.socket:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         reserved.close()
-        raise StartError(why_not("listen", listen)) from error
+        raise StartError(why_not(setting, listen)) from error
     return reserved
 
 

@@ -55,9 +55,13 @@ log = structlog.get_logger("docpreview_gateway.supervisor")
 
 
 class Supervisor:
-    """The workers of one gateway. `command` starts one; its number, port and admin socket are appended."""
+    """The workers of one gateway. `command` starts one; its number, ports and admin socket are appended.
 
-    def __init__(self, settings: Settings, command: Sequence[str], folder: Path) -> None:
+    `callbacks` is the address that takes callbacks; empty: none does.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str], folder: Path, callbacks: str = "") -> None:
+        self._callbacks = callbacks
         self._settings = settings
         self._command = command
         self._folder = folder
@@ -168,6 +172,7 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             *("--number", str(number), "--listen", address, "--admin", str(path)),
+            *(("--callbacks", self._callbacks) if self._callbacks else ()),
             # A worker stops when its input ends, so that none outlives the supervisor.
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -247,9 +252,9 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
     if not CAN_SHARE:
         raise StartError(NO_SHARING)
     async with AsyncExitStack() as stack:
-        reserved = stack.enter_context(reserved_port(settings.listen))
+        reserved = stack.enter_context(reserved_port("listen", settings.listen))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
-        supervisor = Supervisor(settings, command, Path(folder))
+        supervisor = Supervisor(settings, command, Path(folder), _reserved_callbacks(settings, stack))
         host, port = host_port(settings.admin_listen)
         page = OperatorPage(
             supervisor.registry,
@@ -276,23 +281,29 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
             raise StartError(why_not("admin_listen", settings.admin_listen)) from error
-
         await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         ignore_hangups(loop)
-        grpc_port = reserved.getsockname()[1]
-
         edge = asyncio.create_task(_drain_edge(supervisor, settings))
         stack.callback(edge.cancel)
 
         def started() -> None:
-            log.info("serving", grpc_port=grpc_port, admin_port=admin_port, workers=settings.workers)
+            port = reserved.getsockname()[1]
+            log.info("serving", grpc_port=port, admin_port=admin_port, workers=settings.workers)
 
         code = await supervisor.run(at_port(settings.listen, reserved), started)
     log.info("stopped")
     return code
+
+
+def _reserved_callbacks(settings: Settings, stack: AsyncExitStack) -> str:
+    """The address at which the workers take callbacks, reserved for them; empty: they take none."""
+    listen = settings.callbacks.listen
+    if listen is None:
+        return ""
+    return at_port(listen, stack.enter_context(reserved_port("callbacks.listen", listen)))
 
 
 async def _drain_edge(supervisor: Supervisor, settings: Settings) -> None:

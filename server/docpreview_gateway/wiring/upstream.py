@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.cloud_objects import CloudObjects
@@ -28,12 +28,15 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
+    from docpreview_gateway.upstream.httpx_transport import HttpxTransport
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache, Transport
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -67,7 +70,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(_transport(settings))
+        transport = await stack.enter_async_context(
+            http_transport(settings, str(settings.upstream.endpoint) if settings.upstream.endpoint else None)
+        )
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         connect = partial(
@@ -85,37 +90,46 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         reads = None
         if shared is not None:
             calls = reads = SharedReads(calls, shared.single_flight, clock=clock, telemetry=telemetry)
-        coalesced = Coalesced(
-            calls,
-            telemetry,
-            # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
-            longest=2 * timeout + 1,
-            # With shared state the answer may come from another replica and need no permit here.
-            shed_if_late=limiters.shed_if_late if shared is None else None,
-        )
-        memory = LruMemoryCache(settings.cache.max_bytes)
-        telemetry.measure_cache(lambda: memory.size)
-        cached = Cached(
-            coalesced,
-            memory,
-            None if shared is None else shared.cache,
-            freshness=settings.cache.freshness(),
-            clock=clock,
-            telemetry=telemetry,
-            check_admission=coalesced.check_admission,
-        )
+        # With shared state the answer may come from another replica and need no permit here.
+        shed_if_late = limiters.shed_if_late if shared is None else None
+        # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
+        coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
+        cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
         yield CloudParts(cached, reads, objects, limiters.problem)
 
 
-def _transport(settings: Settings) -> AiohttpTransport:
+def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:
+    """The HTTP client of the settings. It connects to `base_url` (None: the request's host)."""
     upstream = settings.upstream
-    return AiohttpTransport(
-        base_url=str(upstream.endpoint) if upstream.endpoint else None,
-        connect_seconds=upstream.connect_timeout_seconds,
-        read_seconds=upstream.timeout_seconds,
+    make: type[BuiltinTransport | HttpxTransport] = BuiltinTransport
+    if upstream.http_client == "httpx":
+        # Imported only when it is chosen.
+        from docpreview_gateway.upstream.httpx_transport import HttpxTransport as make  # noqa: N813, PLC0415
+    return make(
+        base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
+    )
+
+
+def _cached(
+    settings: Settings,
+    coalesced: Coalesced,
+    shared: SharedCache | None,
+    clock: SystemClock,
+    telemetry: PrometheusUpstream,
+) -> Cached:
+    memory = LruMemoryCache(settings.cache.max_bytes)
+    telemetry.measure_cache(lambda: memory.size)
+    return Cached(
+        coalesced,
+        memory,
+        shared,
+        freshness=settings.cache.freshness(),
+        clock=clock,
+        telemetry=telemetry,
+        check_admission=coalesced.check_admission,
     )
 
 

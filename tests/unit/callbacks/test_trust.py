@@ -11,7 +11,14 @@ class Scene:
     def __init__(self) -> None:
         self.now = 1000.0
         self.told: list[tuple[str, bool]] = []
-        self.trust = Trust(lambda: self.now, lambda bucket, works: self.told.append((bucket, works)))
+        self.ends: list[bool] = []
+        self.trust = Trust(lambda: self.now, self)
+
+    def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - as the port
+        self.told.append((bucket, works))
+
+    def found(self, _bucket: str, *, by_callback: bool) -> None:
+        self.ends.append(by_callback)
 
     def come(self, count: int) -> None:
         for number in range(count):
@@ -50,6 +57,7 @@ def test_a_callback_that_comes_a_moment_after_a_poll_has_come() -> None:
         scene.trust.came_late("docs", f"late{number}")
     scene.now += GRACE_SECONDS
     assert scene.trust.works("docs")
+    assert scene.ends == [True] * 2 * ENDS
 
 
 def test_what_was_learned_an_hour_ago_says_nothing() -> None:

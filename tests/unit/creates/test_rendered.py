@@ -10,6 +10,7 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
+from docpreview_gateway.creates.keys import is_unrecorded
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.ports import Change
 from docpreview_gateway.creates.records import State
@@ -18,6 +19,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.wire.user_data import read_marker, split_user_data
 from tests.unit.creates.worlds import (
     BUCKET,
     DEDUPES,
@@ -49,6 +51,14 @@ async def test_an_equal_create_gets_the_job_of_the_first_from_any_process(world:
     assert await job_of(world, at=world.process()) == first
     assert world.telemetry.deduped_creates == ["viewer", "viewer"]
     assert world.cloud.posts == 1
+
+
+async def test_a_create_of_a_caller_with_deduplication_is_recorded_without_an_id_and_a_budget(world: World) -> None:
+    """Its marker names a record: a later look at the cloud's list knows whose job it is."""
+    job_id = await job_of(world)
+    marker = read_marker(split_user_data(world.cloud.jobs[job_id][0].user_data)[1])
+    assert marker is not None
+    assert not is_unrecorded(marker)
 
 
 async def test_a_caller_without_deduplication_is_not_looked_up(world: World) -> None:

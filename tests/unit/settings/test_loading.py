@@ -384,11 +384,27 @@ class TestMistakes:
             (MINIMAL + "upstream: {object_url_base: 'javascript:x'}\n", "upstream.object_url_base"),
             (MINIMAL + "watch: {poll_floor_seconds: 20}\n", "watch.poll_cap_seconds"),
             (MINIMAL + "logging: {level: LOUD}\n", "logging.level"),
+            (MINIMAL + "callbacks: {listen: '127.0.0.1:1'}\n", "callbacks"),
+            (MINIMAL + "callbacks: {public_url: 'https://x.example.com'}\n", "callbacks"),
+            (MINIMAL + "callbacks: {public_url: 'ftp://x', listen: '127.0.0.1:1'}\n", "callbacks.public_url"),
+            (MINIMAL + "callbacks: {public_url: 'https://x/?a=b', listen: '127.0.0.1:1'}\n", "callbacks.public_url"),
+            (MINIMAL + "callbacks: {public_url: 'https://x', listen: '127.0.0.1:9464'}\n", "callbacks.listen"),
         ],
     )
     def test_an_invalid_value_is_rejected_with_its_path(self, folder: Path, text: str, path: str) -> None:
         """Ranges, formats and references."""
         assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
+
+    @pytest.mark.parametrize(("length", "fits"), [(77, True), (78, False)])
+    def test_an_address_of_callbacks_has_room_for_its_token(self, folder: Path, length: int, *, fits: bool) -> None:
+        """The cloud takes 100 characters; a slash at the end is none of them."""
+        url = "https://previews.example.com/".ljust(length, "x") + "/"
+        text = MINIMAL + f"callbacks: {{public_url: '{url}', listen: '127.0.0.1:1'}}\n"
+        if fits:
+            assert load(file(folder, text)).callbacks.listen == "127.0.0.1:1"
+        else:
+            (problem,) = problems(file(folder, text))
+            assert problem.startswith("callbacks.public_url: has 78 characters, and may have 77")
 
     @pytest.mark.parametrize(
         ("path", "text"),

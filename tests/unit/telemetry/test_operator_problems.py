@@ -167,6 +167,15 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         [("docpreview_file_refused", {"file": "policy"}, 0)],
     ),
     (
+        "callbacks-missing",
+        False,
+        [("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "poll"}, 6)],
+        [
+            ("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "poll"}, 6),
+            ("docpreview_callback_ends_total", {"bucket": BUCKET, "found": "callback"}, 6),
+        ],
+    ),
+    (
         "issuer-unreachable",
         False,
         [("docpreview_reloads_total", {"file": "jwks", "outcome": "unreachable"}, 1)],

@@ -64,6 +64,7 @@ class HttpReply:
     body: bytes = field(repr=False)
 
 
+@lru_cache(maxsize=64)  # all replies of a second have the same one, and reading it takes as long as a small reply
 def unix_time(date: str) -> float | None:
     """The Unix time in a `Date` header, in whole seconds; None when it has no time of the years 1970 to 2999."""
     try:

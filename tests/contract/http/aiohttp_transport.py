@@ -1,8 +1,4 @@
-"""The HTTP transport, on aiohttp.
-
-Why not httpx: cancelled requests break its pool (httpcore issue 1093), and every missed deadline cancels a request.
-Why not aiohttp behind httpx's interface: it doubles the cost of a call (docs/benchmarks.md).
-"""
+"""aiohttp as the gateway had it: a candidate under the contract, no part of the product (docs/adr/0001)."""
 
 from __future__ import annotations
 

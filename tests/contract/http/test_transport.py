@@ -8,16 +8,19 @@ import socket
 import ssl
 import subprocess
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qsl
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
-from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
+from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
+from docpreview_gateway.upstream.http_pool import MAX_CONNECTIONS
+from docpreview_gateway.upstream.httpx_transport import HttpxTransport
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
+from tests.contract.http.aiohttp_transport import AiohttpTransport
 from tests.fakes.raw_server import Exchange, RawServer
 
 if TYPE_CHECKING:
@@ -32,8 +35,24 @@ CREATE = HttpRequest(
 )
 
 
-def transport(url: str | None, *, connect: float = 2.0, read: float = 2.0) -> AiohttpTransport:
-    return AiohttpTransport(base_url=url, connect_seconds=connect, read_seconds=read)
+Candidate: TypeAlias = type[BuiltinTransport | HttpxTransport | AiohttpTransport]
+
+
+@pytest.fixture(params=[BuiltinTransport, HttpxTransport, AiohttpTransport], autouse=True)
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    """The client under test; `transport` makes it."""
+    global _chosen  # noqa: PLW0603 - one test at a time
+    _chosen = request.param
+    return _chosen
+
+
+_chosen: Candidate = BuiltinTransport
+
+
+def transport(
+    url: str | None, *, connect: float = 2.0, read: float = 2.0
+) -> BuiltinTransport | HttpxTransport | AiohttpTransport:
+    return _chosen(base_url=url, connect_seconds=connect, read_seconds=read)
 
 
 async def ok(exchange: Exchange) -> None:
@@ -293,7 +312,7 @@ class TestWithoutReply:
         """The message is the kind of failure."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url)
-        assert str(error) in {"ServerDisconnectedError", "ClientOSError"}
+        assert str(error) in {"ServerDisconnectedError", "ClientOSError", "connection closed", "connection reset"}
 
 
 class TestBodies:
@@ -393,6 +412,131 @@ class TestBodies:
             assert (await client.send(HEAD)).status == 200
 
 
+class TestFraming:
+    @pytest.mark.parametrize(
+        "bytes_",
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nokmore",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2 2\r\n\r\nok",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2x\r\nok\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+            b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        ],
+        ids=[
+            "two-lengths", "length-and-chunked", "plus", "two-in-one", "bad-chunk", "negative-chunk", "bare-lf",
+            "space-before-colon", "short-status", "no-status", "version", "upgrade",
+        ],
+    )  # fmt: skip
+    async def test_a_reply_that_two_readers_could_read_differently_is_no_reply(
+        self, bytes_: bytes, candidate: Candidate
+    ) -> None:
+        """It counts as sent, and the next request has another connection."""
+        if candidate is AiohttpTransport:
+            pytest.skip("aiohttp's parser is lenient in replies; what it takes is in ADR 1")
+
+        async def odd(exchange: Exchange) -> None:
+            await (exchange.send(bytes_) if len(server.exchanges) == 1 else ok(exchange))
+
+        async with RawServer(odd) as server, transport(server.url, read=0.5) as client:
+            with pytest.raises(TransportError) as caught:
+                await client.send(GET)
+            assert (await client.send(GET)).body == b"<ok/>"
+        assert caught.value.sent is True
+        assert [exchange.connection for exchange in server.exchanges] == [1, 2]
+
+    @pytest.mark.parametrize("later", [False, True], ids=["at-once", "later"])
+    @pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"garbage"])
+    async def test_what_follows_a_reply_is_never_the_next_ones(
+        self, surplus: bytes, *, later: bool, candidate: Candidate
+    ) -> None:
+        """A server that says more than it was asked loses the connection."""
+        if candidate is AiohttpTransport:
+            pytest.skip("aiohttp 3.14 gives it to the next request: one reason against it in ADR 1")
+
+        async def talkative(exchange: Exchange) -> None:
+            if len(server.exchanges) > 1:
+                await ok(exchange)
+                return
+            reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            await exchange.send(reply if later else reply + surplus)
+            if later:
+                await asyncio.sleep(0.01)
+                await exchange.send(surplus)
+                said.set()
+
+        said = asyncio.Event()
+        async with RawServer(talkative) as server, transport(server.url) as client:
+            assert (await client.send(GET)).body == b"ok"
+            if later:
+                await said.wait()
+            assert (await client.send(GET)).body == b"<ok/>"
+        assert [exchange.connection for exchange in server.exchanges] == [1, 2]
+
+    async def test_informational_replies_come_before_the_reply(self) -> None:
+        """100 and 103 are passed over."""
+
+        async def early(exchange: Exchange) -> None:
+            await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n")
+            await ok(exchange)
+
+        async with RawServer(early) as server, transport(server.url) as client:
+            for _ in range(2):
+                answer = await client.send(GET)
+                assert (answer.status, answer.body) == (200, b"<ok/>")
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\n<o\r\n3\r\nk/>\r\n0\r\nT: t\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n<ok/>",
+            b"HTTP/1.0 200 OK\r\n\r\n<ok/>",
+        ],
+        ids=["chunked", "until-close", "http-1.0"],
+    )
+    async def test_each_way_to_end_a_body_is_read(self, reply: bytes) -> None:
+        """In pieces of one byte too."""
+
+        async def dribble(exchange: Exchange) -> None:
+            for byte in reply:
+                await exchange.send(bytes((byte,)))
+            exchange.writer.close()
+
+        async with RawServer(dribble) as server, transport(server.url) as client:
+            assert (await client.send(GET)).body == b"<ok/>"
+
+    async def test_an_idle_connection_that_the_server_closes_is_not_used_again(self) -> None:
+        """No read is lost to it, without any pause for the news to arrive."""
+
+        async def answer_and_close(exchange: Exchange) -> None:
+            await ok(exchange)
+            exchange.writer.close()
+            closed.set()
+
+        closed = asyncio.Event()
+        async with RawServer(answer_and_close) as server, transport(server.url) as client:
+            for _ in range(50):
+                closed.clear()
+                assert (await client.send(GET)).status == 200
+                await closed.wait()
+                await asyncio.sleep(0.001)
+        assert len(server.exchanges) == 50
+
+    @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rb", "a\0b"])
+    async def test_a_header_with_a_line_break_is_never_sent(self, value: str) -> None:
+        """Nothing of the request arrives."""
+        async with RawServer(ok) as server, transport(server.url) as client:
+            with pytest.raises((ValueError, TransportError)):
+                await client.send(HttpRequest("GET", HOST, "/", headers={**HEADERS, "x": value}))
+        assert server.exchanges == []
+
+
 class TestTls:
     async def test_an_untrusted_certificate_is_rejected_before_sending(self, tmp_path: Path) -> None:
         """A self-signed certificate counts as not sent."""
@@ -431,8 +575,12 @@ class TestTls:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.close()
+            gone.set()
 
+        gone = asyncio.Event()
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
         error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", CREATE, connect=0.2)
         server.close()
+        await gone.wait()
+        await asyncio.sleep(0)
         assert (error.sent, error.timed_out) == (False, True)
