@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.ports import CertificateReader, Evidence, TokenVerifier
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.webhooks import WebhookTarget
 
 CACHED_TOKENS = 4096
 CACHED_TOKEN_SECONDS = 60.0

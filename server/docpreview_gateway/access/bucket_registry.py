@@ -84,7 +84,9 @@ class BucketRegistry:
             if request.preset:
                 raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and no presets")])
             if request.webhook:
-                raise InvalidRequest([Violation("webhook", "must be empty: this gateway has no policy, and no webhooks")])
+                raise InvalidRequest(
+                    [Violation("webhook", "must be empty: this gateway has no policy, and no webhooks")]
+                )
         else:
             validation.check_names(request)
             _authorize_create(request, caller.rights)

@@ -47,7 +47,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The callers of a policy by name, certificate name (`spiffe://` or `dns:`), token id, and claim; webhook targets by name."""
+    """The callers of a policy by name, certificate name (`spiffe://` or `dns:`), token id, and claim.
+
+    `webhooks` are its targets of webhooks, by name.
+    """
 
     callers: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))

@@ -202,7 +202,9 @@ class Rights:
     def of_webhook(self, name: str) -> Decision:
         """Whether the caller's creates may name this webhook target."""
         rule = f"{self.rule}.webhooks"
-        return _allowed(rule, f"names {name}") if name in self.webhooks else _denied(rule, f"does not name {echo(name)}")
+        return (
+            _allowed(rule, f"names {name}") if name in self.webhooks else _denied(rule, f"does not name {echo(name)}")
+        )
 
     def of_image_params(self, own: str) -> Decision:
         """Whether a create may have these `image_params` of its own: no image whose owner nobody could check."""

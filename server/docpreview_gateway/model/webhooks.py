@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
+SECRET_PREFIX = "whsec_"
 MOST_SECRETS = 2
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 """Bytes of a secret, as Standard Webhooks wants them."""
@@ -47,8 +47,8 @@ def _secret(line: str) -> bytes:
         secret = b""
     if not (line.startswith(SECRET_PREFIX) and MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES):
         raise SecretsError(
-            f"each line must be {SECRET_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} random bytes in base64, as "
-            'of: echo "whsec_$(openssl rand -base64 32)"'
+            f"each line must be {SECRET_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} random bytes in base64, "
+            'as of: echo "whsec_$(openssl rand -base64 32)"'
         )
     return secret
 

@@ -16,7 +16,7 @@ class PrometheusWebhooks:
     """The port `WebhookTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        text = "Attempts to deliver an event to a webhook target, and deliveries that were given up, by what became of them."
+        text = "Attempts to deliver an event to a webhook target, and deliveries given up, by what became of them."
         self._outcomes = PlainCounter("docpreview_webhook_deliveries", text, ("target", "outcome"), registry)
         waiting = "Webhook deliveries whose job has not ended."
         self._waiting = Gauge("docpreview_webhook_waiting", waiting, registry=registry)

@@ -89,7 +89,11 @@ def packed(delivery: Delivery, keys: CreateKeys) -> bytes:
 
 def unpacked(stored: bytes, lease: int, keys: CreateKeys) -> Delivery:
     """The delivery that `packed` made, with its lease. DamagedDeliveryError for any other bytes."""
-    kid, mac, text = stored[:_KID_LENGTH], stored[_KID_LENGTH : _KID_LENGTH + MAC_BYTES], stored[_KID_LENGTH + MAC_BYTES :]
+    kid, mac, text = (
+        stored[:_KID_LENGTH],
+        stored[_KID_LENGTH : _KID_LENGTH + MAC_BYTES],
+        stored[_KID_LENGTH + MAC_BYTES :],
+    )
     try:
         if not hmac.compare_digest(mac, keys.mac(_signed(text, keys), kid.decode())):
             raise DamagedDeliveryError("its MAC does not match")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import CallbackTrust
-    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.webhooks import WebhookTarget
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.webhooks.deliveries import DeliveryQueue, Depth
@@ -90,6 +90,7 @@ class Webhooks:
         sender: EventSender,
         telemetry: WebhookTelemetry,
         *,
+        clock: Clock,
         targets: Callable[[], Mapping[str, WebhookTarget]],
         trust: CallbackTrust | None,
         jitter: Callable[[], float],
@@ -99,27 +100,31 @@ class Webhooks:
         self._buckets = buckets
         self._sender = sender
         self._telemetry = telemetry
+        self._clock = clock
         self._targets = targets
         self._trust = trust
         self._jitter = jitter
         self._tasks = BackgroundTasks()
         self._hastening = BackgroundTasks()
         self._in_hand = 0
+        self._looking: set[str] = set()
         self._sending: Counter[str] = Counter()
         self._depth_at = -DEPTH_SECONDS
 
     async def promise(self, caller: str, target: str, job: PreviewJob) -> None:
         """Keep that the target is to be told of the job's end. StoreError."""
         name = event_id(target, job.bucket, job.job_id)
-        delivery = Delivery(name, target, caller, job.bucket, job.job_id, time.time())
+        delivery = Delivery(name, target, caller, job.bucket, job.job_id, self._clock.now())
         await self._queue.put(delivery, 0.0 if job.state in TERMINAL else FIRST_LOOK_SECONDS)
 
-    def told(self, bucket: Bucket, job: PreviewJob) -> None:
+    def told(self, job: PreviewJob) -> None:
         """A job was read: if it has ended, its deliveries are due now, at whichever replica."""
         targets = self._targets()
         if targets and job.state in TERMINAL:
-            names = [event_id(target, bucket.name, job.job_id) for target in targets]
-            _ = self._hastening.start(self._hasten(names), "hastening of webhook deliveries")
+            every = (event_id(target, job.bucket, job.job_id) for target in targets)
+            names = [name for name in every if name not in self._looking]
+            if names:
+                _ = self._hastening.start(self._hasten(names), "hastening of webhook deliveries")
 
     async def round(self) -> None:
         """Take up what is due. A store that fails ends only the round."""
@@ -136,7 +141,7 @@ class Webhooks:
             log.warning("the webhook queue cannot be used", error=str(error))
 
     def _report(self, depth: Depth) -> None:
-        oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, time.time() - depth.oldest_ended_at)
+        oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, self._clock.now() - depth.oldest_ended_at)
         self._telemetry.webhook_queue(depth.waiting, depth.undelivered, oldest)
 
     async def close(self) -> None:
@@ -145,12 +150,13 @@ class Webhooks:
         await self._tasks.cancel()
 
     async def _hasten(self, names: list[str]) -> None:
-        with suppress(StoreError):
+        with suppress(StoreError):  # a look finds its end later
             await self._queue.hasten(names)
 
     async def _advance(self, delivery: Delivery) -> None:
         try:
             if not delivery.body:
+                self._looking.add(delivery.id)
                 ended = await self._looked_at(delivery)
                 # With the body, the lease begins anew: who looked at the same time sends nothing.
                 if ended is None or not await self._queue.replace(ended, LEASE_SECONDS):
@@ -161,20 +167,23 @@ class Webhooks:
             log.warning("a webhook delivery is put off", id=delivery.id, target=delivery.target, error=str(error))
         finally:
             self._in_hand -= 1
+            self._looking.discard(delivery.id)
 
     async def _looked_at(self, delivery: Delivery) -> Delivery | None:
         """The delivery with its body, if its job has ended; else it is due later, or given up."""
-        now, bucket = time.time(), self._buckets.find(delivery.bucket)
+        now, bucket = self._clock.now(), self._buckets.find(delivery.bucket)
         age = now - delivery.promised_at
         is_lost = age > NEVER_SECONDS
         if bucket is not None and not is_lost:
             try:
-                job = await self._upstream(GetJob(bucket, delivery.job_id), Call("", loop_time() + LOOK_SECONDS, GATEWAY))
+                job = await self._upstream(
+                    GetJob(bucket, delivery.job_id), Call("", loop_time() + LOOK_SECONDS, GATEWAY)
+                )
             except GatewayError as error:
                 is_lost = error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND and age > DAY_SECONDS
             else:
                 if job.state in TERMINAL:
-                    body = job_ended(delivery.id, job, datetime.now(UTC))
+                    body = job_ended(delivery.id, job, datetime.fromtimestamp(now, UTC))
                     return replace(delivery, body=body, ended_at=now)
         if is_lost:
             await self._give_up(delivery, "lost")
@@ -199,12 +208,19 @@ class Webhooks:
         self._telemetry.webhook(name, answer)
         if answer in {"delivered", "gone"}:
             await self._queue.remove(delivery)
-        elif time.time() - delivery.ended_at > DAY_SECONDS:
+        elif self._clock.now() - delivery.ended_at > DAY_SECONDS:
             await self._give_up(delivery, "expired")
         else:
             failed = replace(delivery, attempts=delivery.attempts + 1)
             await self._queue.replace(failed, self._pause(failed.attempts))
-        log.info("webhook", target=name, id=delivery.id, job_id=delivery.job_id, outcome=answer, attempt=delivery.attempts + 1)
+        log.info(
+            "webhook",
+            target=name,
+            id=delivery.id,
+            job_id=delivery.job_id,
+            outcome=answer,
+            attempt=delivery.attempts + 1,
+        )
 
     async def _give_up(self, delivery: Delivery, outcome: str) -> None:
         if await self._queue.remove(delivery):
@@ -221,5 +237,5 @@ class Webhooks:
 
     def _pause(self, attempts: int) -> float:
         """Seconds before the next attempt after so many: doubled each time, by half of it at random."""
-        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(attempts - 1, 12))
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 12))
         return longest * (1 + self._jitter()) / 2

@@ -20,7 +20,7 @@ JOB_ENDED = "dev.docpreview.job.ended.v1"
 
 def event_id(target: str, bucket: str, job_id: str) -> str:
     """The id of the event that a job has ended: always the same for a target, so that it can tell repeats."""
-    digest = hashlib.sha256("\n".join((target, bucket, job_id)).encode()).hexdigest()
+    digest = hashlib.sha256(f"{target}\n{bucket}\n{job_id}".encode()).hexdigest()
     return f"evt_{digest[:32]}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from docpreview_gateway.webhooks.events import CONTENT_TYPE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.webhooks import WebhookTarget
 
 TIMEOUT_SECONDS = 15.0
@@ -27,15 +27,16 @@ Answer = Literal["delivered", "gone", "refused", "unreachable", "timeout", "secr
 class Sender:
     """The port `EventSender`."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
         self._session = session
+        self._clock = clock
 
     async def send(self, target: WebhookTarget, event_id: str, body: bytes) -> Answer:
         """POST a signed event, once, within 15 s. Redirects are not followed, proxies not used."""
         try:
             # Read each time, in a thread: a replaced secret counts at once, and none stays in memory.
             text = await asyncio.to_thread(target.secret_file.read_text, "ascii")
-            headers = signature_headers(event_id, int(time.time()), body, parse_secrets(text))
+            headers = signature_headers(event_id, int(self._clock.now()), body, parse_secrets(text))
         except (OSError, UnicodeDecodeError, SecretsError):
             return "secret"
         headers |= {"content-type": CONTENT_TYPE, "user-agent": "docpreview-gateway"}
@@ -55,9 +56,11 @@ def _answer(status: int) -> Answer:
 
 
 @asynccontextmanager
-async def sender() -> AsyncIterator[Sender]:
+async def sender(clock: Clock) -> AsyncIterator[Sender]:
     """A sender, with connections of its own."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=False, cookie_jar=jar, auto_decompress=False) as session:
-        yield Sender(session)
+    async with aiohttp.ClientSession(
+        timeout=timeout, trust_env=False, cookie_jar=jar, auto_decompress=False
+    ) as session:
+        yield Sender(session, clock)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.model.call import Clock
 
 log = structlog.get_logger("docpreview_gateway.webhooks")
 
@@ -33,9 +33,10 @@ CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due);
 class SqliteDeliveries:
     """The port `DeliveryQueue`. The file is made by the first call: without webhooks there is none."""
 
-    def __init__(self, path: Path, keys: CreateKeys) -> None:
+    def __init__(self, path: Path, keys: CreateKeys, clock: Clock) -> None:
         self._path = path
         self._keys = keys
+        self._clock = clock
         self._file: SqliteFile | None = None
         self._opening = asyncio.Lock()
 
@@ -54,12 +55,12 @@ class SqliteDeliveries:
 
     async def put(self, delivery: Delivery, delay: float) -> None:
         """Keep a delivery, unless there is one of its id."""
-        values = (delivery.id, time.time() + delay, delivery.ended_at, packed(delivery, self._keys))
+        values = (delivery.id, self._clock.now() + delay, delivery.ended_at, packed(delivery, self._keys))
         await (await self._opened()).commit(partial(_changed, _PUT, values))
 
     async def take(self, count: int, lease_seconds: float) -> list[Delivery]:
         """Take deliveries that are due. Those that cannot be read are logged, and due again later."""
-        file, now = await self._opened(), time.time()
+        file, now = await self._opened(), self._clock.now()
         if not await file.do(partial(_is_due, now)):
             return []
         rows = await file.commit(partial(_taken, now, now + lease_seconds, count))
@@ -67,7 +68,13 @@ class SqliteDeliveries:
 
     async def replace(self, delivery: Delivery, delay: float) -> bool:
         """Keep this in place of the delivery that was taken."""
-        values = (time.time() + delay, delivery.ended_at, packed(delivery, self._keys), delivery.id, delivery.lease)
+        values = (
+            self._clock.now() + delay,
+            delivery.ended_at,
+            packed(delivery, self._keys),
+            delivery.id,
+            delivery.lease,
+        )
         statement = "UPDATE deliveries SET due = ?, ended_at = ?, stored = ? WHERE id = ? AND lease = ?"
         return await (await self._opened()).commit(partial(_changed, statement, values)) == 1
 
@@ -80,7 +87,7 @@ class SqliteDeliveries:
         """Make deliveries due at once that wait for the ends of their jobs."""
         marks = ", ".join("?" * len(ids))
         statement = f"UPDATE deliveries SET due = ? WHERE ended_at = 0 AND id IN ({marks})"  # noqa: S608 - marks only
-        await (await self._opened()).commit(partial(_changed, statement, (time.time(), *ids)))
+        await (await self._opened()).commit(partial(_changed, statement, (self._clock.now(), *ids)))
 
     async def depth(self) -> Depth:
         """What the queue holds."""
@@ -97,7 +104,7 @@ def read_all(rows: Sequence[tuple[str, int, bytes]], keys: CreateKeys) -> list[D
         try:
             found.append(unpacked(stored, lease, keys))
         except DamagedDeliveryError as error:
-            log.error("a stored webhook delivery cannot be read", id=name, error=str(error))
+            log.error("a stored webhook delivery cannot be read", id=name, error=str(error))  # noqa: TRY400 - no trace
     return found
 
 

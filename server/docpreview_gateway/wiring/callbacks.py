@@ -19,6 +19,7 @@ from docpreview_gateway.wiring.listening import why_not
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.jobs.watching import Watching
     from docpreview_gateway.model.buckets import Bucket
@@ -58,16 +59,21 @@ class Callbacks:
 
     @asynccontextmanager
     async def serving(
-        self, read: Cached, buckets: BucketRegistry, watching: Watching, ended: Callable[[str], Awaitable[None]]
+        self,
+        read: Cached,
+        buckets: BucketRegistry,
+        watching: Watching,
+        ended: Callable[[str], Awaitable[None]],
+        webhooks: Callable[[PreviewJob], None],
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
 
-        `ended` is that of `Hints`.
+        `ended` is that of `Hints`; `webhooks` gets each job that was read, as `watching` does.
         """
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, watching.told, self.trust, ended)
+        hints = Hints(read, self._telemetry, _both(watching.told, webhooks), self.trust, ended)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
@@ -95,3 +101,13 @@ class Callbacks:
             except OSError as error:
                 raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
             yield port
+
+
+def _both(
+    watching: Callable[[Bucket, PreviewJob], None], webhooks: Callable[[PreviewJob], None]
+) -> Callable[[Bucket, PreviewJob], None]:
+    def told(bucket: Bucket, job: PreviewJob) -> None:
+        watching(bucket, job)
+        webhooks(job)
+
+    return told

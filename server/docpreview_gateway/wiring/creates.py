@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.callbacks.trust import Trust
-    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry, Webhooks
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.buckets import Bucket
@@ -102,6 +102,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     access: Access,
     known: DeploymentSecrets,
     callbacks: Trust | None,
+    webhooks: Webhooks,
     host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
@@ -115,7 +116,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     async with AsyncExitStack() as stack:
         telemetry = observed.creates
         base = await _base(settings, known, upstream, times, telemetry, access.caller_names, stack)
-        guarded, outcomes = base.guarded, base.outcomes(times, telemetry)
+        guarded, outcomes = base.guarded, base.outcomes(times, telemetry, webhooks)
         journal, replica = await _journal(settings, base.keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
@@ -187,6 +188,7 @@ class _Base:
             buckets,
             store,
             Attempts(upstream, store, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
+            outcomes=outcomes,
             drafts=Drafts(keys, timing, self.old),
             rendered=RenderedJobs(upstream, objects, keys, upstream.last_seen),
             history=self.history,
@@ -198,7 +200,7 @@ class _Base:
             unsafe=lambda: store.unsafe,
         )
 
-    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry) -> Outcomes:
+    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry, webhooks: Webhooks) -> Outcomes:
         """What finds the outcomes of creates."""
         return Outcomes(
             self.guarded,
@@ -208,6 +210,7 @@ class _Base:
             telemetry=telemetry,
             timing=self.timing,
             is_exclusive=lambda bucket: bucket.exclusive,
+            webhooks=webhooks,
         )
 
     def settlement(  # noqa: PLR0913, PLR0917 - collaborators

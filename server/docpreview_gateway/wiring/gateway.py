@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,10 +58,10 @@ from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
+from docpreview_gateway.wiring.webhooks import OutgoingWebhooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
     from typing import Self
 
@@ -142,12 +142,19 @@ class Gateway:
         self.callbacks = callbacks = Callbacks(
             self._settings, known.secrets, clock, self._observed.callbacks, self._worker
         )
+        webhooks = OutgoingWebhooks(self._settings, known.secrets, clock, self._observed.webhooks, access.webhooks)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        rates, observed = self._counting, self._observed
-        parts = cloud_parts(
-            self._settings, credentials, times, rates=rates, observed=observed, callback_url=callbacks.url
+        cloud = await stack.enter_async_context(
+            cloud_parts(
+                self._settings,
+                credentials,
+                times,
+                rates=self._counting,
+                observed=self._observed,
+                callback_url=callbacks.url,
+                job_ended=webhooks.told,
+            )
         )
-        cloud = await stack.enter_async_context(parts)
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(
@@ -156,7 +163,7 @@ class Gateway:
         watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
-        made = self._creates(cloud, buckets, times, access, known, callbacks)
+        made = self._creates(cloud, buckets, times, access, known, callbacks, webhooks)
         creates = await stack.enter_async_context(made)
         self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
@@ -173,11 +180,12 @@ class Gateway:
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         self.callback_port = await stack.enter_async_context(
-            callbacks.serving(upstream, buckets, watching, creates.ended)
+            callbacks.serving(upstream, buckets, watching, creates.ended, webhooks.told)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
-    def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
+    @asynccontextmanager
+    async def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
         self,
         cloud: CloudParts,
         buckets: BucketRegistry,
@@ -185,21 +193,28 @@ class Gateway:
         access: Access,
         known: DeploymentSecrets,
         callbacks: Callbacks,
-    ) -> AbstractAsyncContextManager[CreateParts]:
-        return create_parts(
-            self._settings,
-            cloud.jobs,
-            cloud.objects,
-            buckets=buckets,
-            clock=self._clock,
-            times=times,
-            observed=self._observed,
-            access=access,
-            known=known,
-            callbacks=callbacks.trust if self._settings.callbacks.listen else None,
-            host_problem=cloud.host_problem,
-            worker=Path(self._worker.admin).stem if self._worker is not None else "",
-        )
+        webhooks: OutgoingWebhooks,
+    ) -> AsyncIterator[CreateParts]:
+        trust = callbacks.trust if self._settings.callbacks.listen else None
+        async with (
+            webhooks.running(cloud.jobs, buckets, trust) as promises,
+            create_parts(
+                self._settings,
+                cloud.jobs,
+                cloud.objects,
+                buckets=buckets,
+                clock=self._clock,
+                times=times,
+                observed=self._observed,
+                access=access,
+                known=known,
+                callbacks=trust,
+                webhooks=promises,
+                host_problem=cloud.host_problem,
+                worker=Path(self._worker.admin).stem if self._worker is not None else "",
+            ) as made,
+        ):
+            yield made
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:
         limits = self._settings.limits
