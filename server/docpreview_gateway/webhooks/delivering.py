@@ -108,6 +108,7 @@ class Webhooks:
         self._hastening = BackgroundTasks()
         self._in_hand = 0
         self._looking: set[str] = set()
+        self._is_failing = False
         self._sending: Counter[str] = Counter()
         self._depth_at = -DEPTH_SECONDS
 
@@ -137,8 +138,12 @@ class Webhooks:
             if time.monotonic() - self._depth_at >= DEPTH_SECONDS:
                 self._depth_at = time.monotonic()
                 self._report(await self._queue.depth())
+            self._is_failing = False
         except StoreError as error:
-            log.warning("the webhook queue cannot be used", error=str(error))
+            # Once, not every second of an outage.
+            if not self._is_failing:
+                log.warning("the webhook queue cannot be used", error=str(error))
+            self._is_failing = True
 
     def _report(self, depth: Depth) -> None:
         oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, self._clock.now() - depth.oldest_ended_at)
