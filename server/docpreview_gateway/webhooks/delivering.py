@@ -149,6 +149,11 @@ class Webhooks:
         oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, self._clock.now() - depth.oldest_ended_at)
         self._telemetry.webhook_queue(depth.waiting, depth.undelivered, oldest)
 
+    async def drained(self) -> None:
+        """Wait until nothing is in hand."""
+        await self._hastening.drain()
+        await self._tasks.drain()
+
     async def close(self) -> None:
         """End what is in hand: it is taken up again when its lease ends, by any process."""
         await self._hastening.cancel()
