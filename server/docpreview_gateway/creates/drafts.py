@@ -129,3 +129,8 @@ def place_of(admitted: Admitted) -> str:
     if TOKEN_PLACEHOLDER in request.output.object:
         words += [request.bucket, request.input_object]
     return "\n".join(words)
+
+
+def has_promise(request: CreatePreviewJobRequest) -> bool:
+    """Whether the caller was promised what only a record can keep: the same job for its id, an event at the end."""
+    return bool(request.request_id or request.webhook)

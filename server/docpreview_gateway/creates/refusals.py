@@ -77,6 +77,13 @@ def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
     )
 
 
+def not_sent() -> GatewayError:
+    """The call ended before anything of the create was sent."""
+    return GatewayError(
+        reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the deadline passed before the create was sent; nothing was sent"
+    )
+
+
 def not_recordable(error: StoreError, *, has_id: bool = True) -> GatewayError:
     """The create cannot be recorded, and has an id or a webhook, or its job would be taken for another create's.
 

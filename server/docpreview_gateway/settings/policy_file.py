@@ -7,14 +7,12 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import yaml
 from google.protobuf import json_format
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access import tokens
@@ -24,12 +22,14 @@ from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights, UploadRights
-from docpreview_gateway.model.webhooks import SecretsError, WebhookTarget, parse_secrets
+from docpreview_gateway.model.webhooks import WebhookTarget
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 from docpreview_gateway.settings.problems import problems
+from docpreview_gateway.settings.webhook_targets import WebhookPart
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from docpreview_gateway.model.callers import Caller
 
@@ -54,18 +54,6 @@ def _prefix(value: str) -> str:
     if value and (not value.endswith("/") or value.startswith("/")):
         raise ValueError("must end with / and not begin with it, such as in/, or be empty for the whole bucket")
     return value
-
-
-def _webhook_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.username or parts.password or parts.fragment or not parts.hostname:
-        raise ValueError("must be an address such as https://orders.example.com/previews, without user and fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise ValueError("must begin with https://; http:// is for a receiver on this machine, such as 127.0.0.1")
-    return value
-
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def _options(value: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +89,6 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 CallerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Options = Annotated[dict[str, Any], AfterValidator(_options)]
 MediaType = Annotated[str, Field(pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$", max_length=127)]
-WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -201,26 +188,6 @@ class CallerPart(CallerLimitSettings):
         if not self.page_urls and any(bucket.pages for bucket in self.buckets):
             raise ValueError("page_urls: false leaves nothing to buckets[].pages; take one of them away")
         return self
-
-
-class WebhookPart(Section):
-    """A target of webhooks: its address, and the file with the secrets that sign what it gets."""
-
-    url: WebhookUrl
-    secret_file: Path
-
-    @field_validator("secret_file")
-    @classmethod
-    def _usable(cls, path: Path) -> Path:
-        try:
-            parse_secrets(path.read_text("ascii"))
-        except OSError as error:
-            raise ValueError(f"{path}: {error.strerror or type(error).__name__}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: must be a text file with secrets such as whsec_...") from None
-        except SecretsError as error:
-            raise ValueError(f"{path}: {error}") from None
-        return path
 
 
 class PolicyPart(Section):

@@ -123,13 +123,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         recorded = base.creates(
             upstream, objects, buckets, outcomes, times, leases=leases, days=days, telemetry=telemetry
         )
-        creates: Creates = recorded
-        if settings.creates.check_input:
-            # Imported only if it is used: it knows the formats of documents.
-            from docpreview_gateway.creates.inputs import CheckedCreates  # noqa: PLC0415
-
-            drafts = Drafts(base.keys, base.timing, base.old)
-            creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
+        creates = _checked(recorded, base, buckets, objects) if settings.creates.check_input else recorded
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry, callbacks)
         stack.push_async_callback(leases.end)
@@ -147,6 +141,14 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
         yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud), settlement.ended)
+
+
+def _checked(creates: Creates, base: _Base, buckets: BucketRegistry, objects: CloudObjects) -> Creates:
+    # Imported only if it is used: it knows the formats of documents.
+    from docpreview_gateway.creates.inputs import CheckedCreates  # noqa: PLC0415
+
+    drafts = Drafts(base.keys, base.timing, base.old)
+    return CheckedCreates(creates, buckets, objects, store=base.guarded, drafts=drafts)
 
 
 def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:

@@ -62,6 +62,7 @@ from docpreview_gateway.wiring.webhooks import OutgoingWebhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
@@ -144,17 +145,7 @@ class Gateway:
         )
         webhooks = OutgoingWebhooks(self._settings, known.secrets, clock, self._observed.webhooks, access.webhooks)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        cloud = await stack.enter_async_context(
-            cloud_parts(
-                self._settings,
-                credentials,
-                times,
-                rates=self._counting,
-                observed=self._observed,
-                callback_url=callbacks.url,
-                job_ended=webhooks.told,
-            )
-        )
+        cloud = await stack.enter_async_context(self._cloud(credentials, times, callbacks, webhooks))
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(
@@ -183,6 +174,19 @@ class Gateway:
             callbacks.serving(upstream, buckets, watching, creates.ended, webhooks.told)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
+
+    def _cloud(
+        self, credentials: HeldCredentials, times: CloudTimes, callbacks: Callbacks, webhooks: OutgoingWebhooks
+    ) -> AbstractAsyncContextManager[CloudParts]:
+        return cloud_parts(
+            self._settings,
+            credentials,
+            times,
+            rates=self._counting,
+            observed=self._observed,
+            callback_url=callbacks.url,
+            job_ended=webhooks.told,
+        )
 
     @asynccontextmanager
     async def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
