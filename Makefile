@@ -211,7 +211,7 @@ dist: $(READY) $(AUDIT_READY) ## what is installed, in build/dist: wheels, sdist
 release-dry-run: $(READY) $(AUDIT_READY) ## every package of a release, built and checked but not uploaded (docs/releasing.md); PACKAGES='python go' for some
 	$(BIN)/python -m release $(PACKAGES)
 
-bench: $(READY) ## comparisons against peers, as ratios in one run; BASE=REVISION: against the gateway of that revision
+bench: $(READY) ## comparisons against peers (one in Go, where Go is there), as ratios in one run; BASE=REVISION: against the gateway of that revision
 	$(BIN)/python bench/run.py $(if $(BASE),--base $(BASE))
 
 clean: ## remove what the targets above made

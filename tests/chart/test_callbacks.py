@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import yaml
 
-from tests.chart.helm import Manifest, manifests, one, rendered
+from tests.chart.helm import Manifest, manifests, one, rendered, rendered_notes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROUTE = ("--set", "callbacks.httpRoute.enabled=true,callbacks.httpRoute.parentRefs[0].name=edge")
 
@@ -56,3 +61,15 @@ def test_without_an_address_there_is_no_port_of_callbacks() -> None:
     found = manifests(rendered("minimal"))
     assert "callbacks" not in [port["name"] for port in container(found)["ports"]]
     assert not [item for item in found if item["metadata"]["name"].endswith("-callbacks")]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_the_notes_say_what_a_firewall_lets_pass_and_whether_something_has_to_lead_there(
+    tmp_path: Path, *, published: bool
+) -> None:
+    ingress = f"callbacks.ingress.enabled={str(published).lower()}"
+    options = ("--set", f"callbacks.publicUrl=https://p.example.com/cb,{ingress}")
+    peers = ("--set-json", 'networkPolicy.callbacks=[{"podSelector": {}}]')
+    notes = rendered_notes(tmp_path, "minimal", *options, *peers)
+    assert "POST to https://p.example.com/cb/<token> has to pass from all addresses" in notes
+    assert ("something of yours has to lead there" in notes) is not published

@@ -57,7 +57,10 @@ async def replica(url: str) -> AsyncIterator[Replica]:
     telemetry, cloud, created = FakeTelemetry(), FakeUpstream(), list[str]()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     cloud.objects.add((BUCKET.name, "a.pdf"))
-    async with shared_parts(url, NAMESPACE, telemetry, seconds=0.5) as parts, parts.listening(created.append):
+    async with (
+        shared_parts(url, NAMESPACE, telemetry, seconds=0.5) as parts,
+        parts.listening(created.append, lambda _bucket, _job_id: None),
+    ):
         reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
         await subscribed(parts)
         yield Replica(reads, cloud, telemetry, parts, created)

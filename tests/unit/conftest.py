@@ -14,10 +14,11 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.job_lists import JobLists
 from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.poller import WatchLimits
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
-from docpreview_gateway.jobs.watching import Watching, WatchLimits
+from docpreview_gateway.jobs.watching import Watching
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.uploads.tokens import UploadTokens

@@ -66,6 +66,10 @@ class Trust:
         self._polled.pop((bucket, job_id), None)
         self._note(bucket, self._elapsed(), came=True)
 
+    def missed(self, bucket: str) -> None:
+        """The callback of a job that is followed here came so late that it is as good as none."""
+        self._note(bucket, self._elapsed(), came=False)
+
     def came_late(self, bucket: str, job_id: str) -> None:
         """A callback has told of a job whose end was known: it has come all the same, if a poll was a moment faster."""
         if self._polled.pop((bucket, job_id), None) is not None:

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.jobs.watching import Poller, Watching, stream_limit
+from docpreview_gateway.jobs.watching import Watching, stream_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.jobs.poller import Poller
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
 

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.trace_context import Trace
 
 
@@ -48,6 +50,14 @@ class CallbackTrust(Protocol):
 
     def polled(self, bucket: str, job_id: str) -> None:
         """Notes that a poll has found the end of a job."""
+        ...
+
+
+class LastSeen(Protocol):
+    """The caches, without the cloud."""
+
+    async def __call__(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
+        """The job as the caches have it, fresh or not; None: they do not."""
         ...
 
 

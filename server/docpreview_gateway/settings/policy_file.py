@@ -25,7 +25,7 @@ from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, Bucke
 from docpreview_gateway.model.webhooks import WebhookTarget
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 from docpreview_gateway.settings.problems import problems
-from docpreview_gateway.settings.webhook_targets import WebhookPart
+from docpreview_gateway.settings.webhook_targets import WebhookPart  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping

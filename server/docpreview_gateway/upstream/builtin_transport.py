@@ -27,8 +27,8 @@ class BuiltinTransport:
     """A `Transport` that repeats nothing, follows no redirect, knows no proxy and no cookie, and caps replies.
 
     `base_url` is the endpoint to connect to instead of the request's host, for the emulator and for private endpoints.
-    The Host header is the request's own in any case. Creates have connections of their own, so that none is lost to a
-    server that closes an idle connection just as it is reused.
+    The Host header is the request's own at any endpoint; a request without one has that of the address. Creates have
+    connections of their own, so that none is lost to a server that closes an idle connection just as it is reused.
     """
 
     def __init__(self, *, base_url: str | None, connect_seconds: float, read_seconds: float) -> None:
@@ -72,7 +72,8 @@ class BuiltinTransport:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes, *, host: str, unrepeatable: bool
     ) -> RawReply:
         """As `send`, with the target whole and percent-encoded, and the body of the reply as it came."""
-        head = _head(method, target, headers, len(body), host=host, closing=unrepeatable)
+        address = self._base.netloc if self._base else host
+        head = _head(method, target, headers, len(body), host=address, closing=unrepeatable)
         if body and len(body) < _ONE_WRITE_BYTES:
             head, body = head + body, b""
         pool = self._fresh if unrepeatable else self._pooled

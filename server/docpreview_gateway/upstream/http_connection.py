@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import httptools
@@ -152,9 +153,21 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The server closed its side: the end of a body that has no length, else of the connection."""
-        if self._status and self._is_raw:
+        if self._status and self._is_raw and self._is_whole():
             self._complete()
         self.usable = False
+
+    def _is_whole(self) -> bool:
+        """Whether the server itself ended what it wrote: over TLS anybody on the way can close the connection."""
+        secure = self._transport.get_extra_info("ssl_object")
+        if secure is None:
+            return True
+        try:
+            return bool(secure.read(1) == b"")
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever still waits gets no reply."""
@@ -198,7 +211,9 @@ class Connection(asyncio.Protocol):
                 if not self._is_head and int(value) > MAX_REPLY_BYTES:
                     self._fail(ReplyTooLarge())
             elif lowered == b"transfer-encoding":
-                self._is_raw = value.strip().lower() != b"chunked"
+                self._is_raw = False
+                if value.strip().lower() != b"chunked":  # no other one was accepted, and nothing here would undo it
+                    self._fail(TransportError("malformed reply", sent=True))
         if size > MAX_HEAD_BYTES:
             self._fail(TransportError("headers too large", sent=True))
 

@@ -60,7 +60,7 @@ class HttpxTransport:
         UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says.
         """
         url = (self._base or f"https://{request.host}") + request.target
-        headers = {"host": request.host, **request.headers, "accept-encoding": "identity"}
+        headers = {**request.headers, "accept-encoding": "identity"}
         extensions = {"unrepeatable": request.unrepeatable}
         try:
             out = self._client.build_request(

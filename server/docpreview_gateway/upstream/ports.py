@@ -168,6 +168,10 @@ class SingleFlight(Protocol):
         """Make the other replicas drop their cached lists of a bucket. Does not block."""
         ...
 
+    def called_back(self, bucket: str, job_id: str) -> None:
+        """Tell the other replicas that a callback has told of the end of a job. Does not block."""
+        ...
+
 
 class JobFeed(Protocol):
     """Jobs as other replicas read them."""

@@ -36,6 +36,9 @@ RESULT_TTL_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
 """Pause before subscribing again after a lost connection."""
 
+_CAME = "+"
+"""After the name of a replica: what it says is that a callback has come."""
+
 _REGISTER = """
 local function register(waiting, replica, milliseconds)
   redis.call('SADD', waiting, replica)
@@ -82,6 +85,7 @@ class RedisSingleFlight:
         self._redis = redis
         self._prefix = prefix(namespace)
         self._created = self._prefix + "created"
+        self._called_back = self._prefix + "called-back"
         self._reply_channel = self._prefix + "inbox:"
         self._replica = secrets.token_hex(8)
         self._is_listening = False
@@ -91,8 +95,8 @@ class RedisSingleFlight:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Channels whose messages `listen` needs: this replica's own, and that of creates."""
-        return self._reply_channel + self._replica, self._created
+        """Channels whose messages `listen` needs: this replica's own, that of creates, and that of callbacks."""
+        return self._reply_channel + self._replica, self._created, self._called_back
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[_Subscription]:
@@ -135,21 +139,27 @@ class RedisSingleFlight:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
         self._in_background(self._execute("PUBLISH", self._created, f"{self._replica}\n{bucket}"))
 
+    def called_back(self, bucket: str, job_id: str) -> None:
+        """Publish to the other replicas, in the background, that a callback has told of the end of a job."""
+        self._in_background(self._execute("PUBLISH", self._called_back, f"{self._replica}{_CAME}\n{bucket}\n{job_id}"))
+
     async def listen(
         self,
         messages: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]],
         on_created: Callable[[str], None],
+        on_called_back: Callable[[str, str], None] = lambda _bucket, _job_id: None,
     ) -> None:
         """Deliver the messages of `channels` to subscriptions until cancelled. A lost connection is made again.
 
-        `on_created` is called with each bucket in which another replica created a job.
+        `on_created` is called with each bucket in which another replica created a job, `on_called_back` with the
+        bucket and the job of which a callback has told another replica.
         """
         while True:
             try:
                 async with messages() as received:
                     self._is_listening = True
                     async for message in received:
-                        self._receive(message, on_created)
+                        self._receive(message, on_created, on_called_back)
             except (RedisError, OSError) as error:
                 log.debug("subscription to other replicas lost", error=type(error).__name__)
             finally:
@@ -165,13 +175,18 @@ class RedisSingleFlight:
             renewal.cancel()
         await self._background.drain()
 
-    def _receive(self, message: bytes, on_created: Callable[[str], None]) -> None:
+    def _receive(
+        self, message: bytes, on_created: Callable[[str], None], on_called_back: Callable[[str, str], None]
+    ) -> None:
         head, _, value = message.partition(b"\n")
         name = head.decode(errors="replace")
         if name in self._subscriptions:
             self._deliver(name, value)
         elif self._is_other_replica(name):
             on_created(value.decode(errors="replace"))
+        elif name.endswith(_CAME) and self._is_other_replica(name.removesuffix(_CAME)):
+            bucket, _, job_id = value.decode(errors="replace").partition("\n")
+            on_called_back(bucket, job_id)
 
     def _deliver(self, key: str, value: bytes) -> None:
         for subscription in self._subscriptions.get(key, ()):

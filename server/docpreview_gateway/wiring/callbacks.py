@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.prometheus_callbacks import PrometheusCallbacks
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.wiring.gateway import Worker
 
@@ -39,12 +40,14 @@ class Callbacks:
         secrets: Sequence[bytes],
         clock: Clock,
         telemetry: PrometheusCallbacks,
+        webhooks: Callable[[PreviewJob], None],
         worker: Worker | None = None,
     ) -> None:
         self._settings = settings.callbacks
         self._tokens = CallbackTokens(secrets, settings.shared_state.namespace or "")
         self._clock = clock
         self._telemetry = telemetry
+        self._webhooks = webhooks
         self._worker = worker
         # With shared state the workers hear of each other's reads as replicas do.
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
@@ -58,22 +61,29 @@ class Callbacks:
         return f"{str(self._settings.public_url).rstrip('/')}/{self._tokens.token(bucket.name, self._clock.now())}"
 
     @asynccontextmanager
-    async def serving(
+    async def serving(  # noqa: PLR0913 - what hints are made from
         self,
         read: Cached,
         buckets: BucketRegistry,
         watching: Watching,
         ended: Callable[[str], Awaitable[None]],
-        webhooks: Callable[[PreviewJob], None],
+        *,
+        times: CloudTimes,
+        came: Callable[[str, str], None],
     ) -> AsyncIterator[int]:
         """Take callbacks while the context is open. Yields the port, 0 without one. StartError when it is taken.
 
-        `ended` is that of `Hints`; `webhooks` gets each job that was read, as `watching` does.
+        `ended`, `times` and `came` are those of `Hints`.
         """
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, _both(watching.told, webhooks), self.trust, ended)
+
+        def told(bucket: Bucket, job: PreviewJob) -> bool:
+            self._webhooks(job)
+            return watching.told(bucket, job)
+
+        hints = Hints(read, self._telemetry, told, self.trust, ended, times=times, came=came)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
@@ -101,13 +111,3 @@ class Callbacks:
             except OSError as error:
                 raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
             yield port
-
-
-def _both(
-    watching: Callable[[Bucket, PreviewJob], None], webhooks: Callable[[PreviewJob], None]
-) -> Callable[[Bucket, PreviewJob], None]:
-    def told(bucket: Bucket, job: PreviewJob) -> None:
-        watching(bucket, job)
-        webhooks(job)
-
-    return told

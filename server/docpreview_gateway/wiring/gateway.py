@@ -16,9 +16,10 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.job_lists import JobLists
 from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.poller import WatchLimits
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
-from docpreview_gateway.jobs.watching import Watching, WatchLimits
+from docpreview_gateway.jobs.watching import Watching
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.limits.fair_shares import FairShares
 from docpreview_gateway.model.callers import ANONYMOUS
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.key_file import DeploymentSecrets
     from docpreview_gateway.telemetry.readiness import Dependency
-    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
     from docpreview_gateway.wiring.creates import CreateParts
@@ -140,10 +141,10 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
-        self.callbacks = callbacks = Callbacks(
-            self._settings, known.secrets, clock, self._observed.callbacks, self._worker
-        )
         webhooks = OutgoingWebhooks(self._settings, known.secrets, clock, self._observed.webhooks, access.webhooks)
+        self.callbacks = callbacks = Callbacks(
+            self._settings, known.secrets, clock, self._observed.callbacks, webhooks.told, self._worker
+        )
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(self._cloud(credentials, times, callbacks, webhooks))
         upstream = cloud.jobs
@@ -171,7 +172,7 @@ class Gateway:
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         self.callback_port = await stack.enter_async_context(
-            callbacks.serving(upstream, buckets, watching, creates.ended, webhooks.told)
+            callbacks.serving(upstream, buckets, watching, creates.ended, times=times, came=cloud.called_back)
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
@@ -184,7 +185,7 @@ class Gateway:
             times,
             rates=self._counting,
             observed=self._observed,
-            callback_url=callbacks.url,
+            callbacks=callbacks,
             job_ended=webhooks.told,
         )
 
@@ -252,7 +253,7 @@ class Gateway:
         )
 
     def _watching(
-        self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
+        self, upstream: Cached, times: CloudTimes, feed: JobFeed | None, callbacks: Callbacks, *, shared: bool
     ) -> Watching:
         watch = self._settings.watch
         shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
@@ -273,6 +274,7 @@ class Gateway:
             tracing=self._observed.tracing,
             shares=shares if shared else None,
             callbacks=callbacks.trust if self._settings.callbacks.listen else None,
+            last_seen=upstream.last_seen,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:

@@ -28,11 +28,15 @@ class SharedParts:
     url: str
 
     @asynccontextmanager
-    async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
+    async def listening(
+        self, on_created: Callable[[str], None], on_called_back: Callable[[str, str], None]
+    ) -> AsyncIterator[None]:
         """Receive the messages of the other replicas while the context is open."""
         messages = partial(redis_messages, self.url, *self.single_flight.channels)
         listener = BackgroundTasks()
-        _ = listener.start(self.single_flight.listen(messages, on_created), "messages of other replicas")
+        _ = listener.start(
+            self.single_flight.listen(messages, on_created, on_called_back), "messages of other replicas"
+        )
         try:
             yield
         finally:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.httpx_transport import HttpxTransport
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, SharedCache, Transport
+    from docpreview_gateway.wiring.callbacks import Callbacks
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -46,12 +47,14 @@ class CloudParts(NamedTuple):
     """The cloud's job API, the feed of other replicas' reads, and the object store.
 
     `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
+    `called_back` tells the other replicas of a bucket and a job of which a callback has come.
     """
 
     jobs: Cached
     feed: JobFeed | None
     objects: CloudObjects
     host_problem: Callable[[str], str]
+    called_back: Callable[[str, str], None]
 
 
 @asynccontextmanager
@@ -62,13 +65,13 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     *,
     rates: RateCounter,
     observed: Observability,
-    callback_url: Callable[[Bucket], str] = lambda _bucket: "",
+    callbacks: Callbacks | None = None,
     job_ended: Callable[[PreviewJob], None] | None = None,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections.
 
-    `callback_url` is what a create of a bucket asks the cloud to call at its end; empty: nothing. `job_ended` gets the
-    jobs of which this process sees the end.
+    Creates ask the cloud to call `callbacks`, whose trust learns what callbacks have told other replicas; None: for
+    parts that create and watch nothing. `job_ended` gets the jobs of which this process sees the end.
     """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
@@ -79,7 +82,11 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         connect = partial(
-            CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget, callback_url=callback_url
+            CloudClient,
+            telemetry=telemetry,
+            timeout_seconds=timeout,
+            budget=budget,
+            callback_url=_no_url if callbacks is None else callbacks.url,
         )
         client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
@@ -99,9 +106,19 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
         cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
-            await stack.enter_async_context(shared.listening(cached.forget_lists))
+            learn = _to_nobody if callbacks is None else callbacks.trust.called_back
+            await stack.enter_async_context(shared.listening(cached.forget_lists, learn))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
-        yield CloudParts(cached, reads, objects, limiters.problem)
+        came = _to_nobody if shared is None else shared.single_flight.called_back
+        yield CloudParts(cached, reads, objects, limiters.problem, came)
+
+
+def _to_nobody(_bucket: str, _job_id: str) -> None:
+    """Nobody is there to be told of a callback."""
+
+
+def _no_url(_bucket: Bucket) -> str:
+    return ""
 
 
 def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncContextManager[Transport]:

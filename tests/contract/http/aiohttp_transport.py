@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -69,6 +70,7 @@ class AiohttpTransport:
 
 def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
+        ssl=ssl.create_default_context(),  # aiohttp's own is made at its import, too early for an authority of a test
         limit=MAX_CONNECTIONS,
         force_close=force_close,
         keepalive_timeout=None if force_close else KEEPALIVE_SECONDS,

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime as dt
 import gzip
+import os
 import socket
 import ssl
 import subprocess
 import tracemalloc
-from typing import TYPE_CHECKING, TypeAlias
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, TypeAlias
 from urllib.parse import parse_qsl
 
 import pytest
+import trustme
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
@@ -34,6 +40,15 @@ CREATE = HttpRequest(
     "POST", HOST, "/doc_jobs", headers={**HEADERS, "content-length": "4"}, body=b"<a/>", unrepeatable=True
 )
 
+BARE_LF = b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"
+UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+OTHER_CODING = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+AIOHTTP_TAKES = {
+    BARE_LF: "aiohttp 3.14 reads it as a reply",
+    OTHER_CODING: "aiohttp 3.14 gives back the body as if it were not coded",
+    UPGRADE: "aiohttp 3.14 gives it back as a reply of 101",
+}
+"""Replies that aiohttp should not take and does."""
 
 Candidate: TypeAlias = type[BuiltinTransport | HttpxTransport | AiohttpTransport]
 
@@ -86,6 +101,13 @@ class TestRequests:
         assert seen.request_line == "GET /doc_jobs/d1 HTTP/1.1"
         assert (answer.status, answer.body) == (200, b"<ok/>")
         assert answer.headers["x-ci-request-id"] == "cloud-1"
+
+    async def test_a_request_without_a_host_header_has_the_host_of_the_address(self) -> None:
+        """As a browser sends it: `doctor` opens addresses of pages in this way."""
+        bare = HttpRequest("GET", HOST, "/a.pdf", headers={"x": "y"})
+        async with RawServer(ok) as server, transport(server.url) as client:
+            await client.send(bare)
+        assert server.exchanges[0].header("host") == [server.url.removeprefix("http://")]
 
     async def test_body_and_signed_headers_arrive_unchanged(self) -> None:
         """Each header arrives once, and `identity` is the only accepted encoding."""
@@ -167,27 +189,48 @@ class TestConnections:
         assert len(server.exchanges) == 50
 
     async def test_cancelled_requests_return_their_connections_to_the_pool(self) -> None:
-        """After thousands of cancelled requests the next ones are sent immediately."""
+        """After a thousand cancelled requests, among answered ones, as many as the pool has are sent at once."""
+        await churn(1000)
 
-        async def slow(exchange: Exchange) -> None:
+    @pytest.mark.long
+    async def test_twenty_thousand_cancelled_requests_leave_the_whole_pool(self) -> None:
+        """At every moment of an exchange: before, while and after it is sent, and as its reply arrives."""
+        await churn(20_000)
+
+
+async def churn(cancelled: int) -> None:
+    """Cancel requests until so many were, then fill the pool of reads and that of creates in one moment."""
+    together = asyncio.Barrier(2 * MAX_CONNECTIONS + 1)
+
+    async def slow(exchange: Exchange) -> None:
+        if "/together" in exchange.request_line:
+            await together.wait()
+        else:
             await asyncio.sleep(0.002)
-            await ok(exchange)
+        await ok(exchange)
 
-        async with RawServer(slow) as server, transport(server.url) as client:
+    async with RawServer(slow) as server, transport(server.url, connect=10, read=10) as client:
+        outcomes: Counter[str] = Counter()
 
-            async def give_up(number: int) -> None:
-                try:
-                    async with asyncio.timeout((number % 7) * 0.0007):
-                        await client.send(CREATE if number % 5 == 0 else GET)
-                except TimeoutError:
-                    pass
+        async def give_up(number: int) -> None:
+            # One in eight has the time that it needs.
+            seconds = 10 if number % 8 == 0 else (number % 8) * 0.0007
+            try:
+                async with asyncio.timeout(seconds):
+                    answer = await client.send(CREATE if number % 5 == 0 else GET)
+                assert answer.body == b"<ok/>"
+                outcomes["answered"] += 1
+            except TimeoutError:
+                outcomes["cancelled"] += 1
 
-            for begin in range(0, 3000, 250):
-                await asyncio.gather(*(give_up(number) for number in range(begin, begin + 250)))
-            async with asyncio.timeout(20):
-                both = [GET, CREATE] * MAX_CONNECTIONS
-                replies = await asyncio.gather(*(client.send(request) for request in both))
-        assert {found.status for found in replies} == {200}
+        while outcomes["cancelled"] < cancelled:
+            await asyncio.gather(*(give_up(number) for number in range(240)))
+        async with asyncio.timeout(20):
+            last = [replace(request, path="/together") for request in (GET, CREATE)]
+            both = [client.send(request) for request in last * MAX_CONNECTIONS]
+            replies, _ = await asyncio.gather(asyncio.gather(*both), together.wait())
+    assert {found.status for found in replies} == {200}
+    assert outcomes["answered"] > cancelled / 10
 
 
 class TestWithoutReply:
@@ -278,13 +321,17 @@ class TestWithoutReply:
             b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Response>",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n<Response>\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n<Resp",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\na\r\n<Resp",
             b"HTTP/1.1 200 OK\r\nContent-Le",
             b"nonsense\r\n\r\n",
             b"HTTP/1.1 200 OK\r\n: no name\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         ],
-        ids=["cut-body", "cut-between-chunks", "cut-chunk", "cut-head", "nonsense", "bad-header", "huge-header"],
-    )
+        ids=[
+            "cut-body", "cut-between-chunks", "cut-chunk", "cut-other-coding", "cut-head", "nonsense", "bad-header",
+            "huge-header",
+        ],
+    )  # fmt: skip
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
     async def test_a_truncated_or_malformed_reply_counts_as_sent(self, bytes_: bytes, request_: HttpRequest) -> None:
         """No part of it is returned as a reply."""
@@ -418,28 +465,29 @@ class TestFraming:
         [
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nokmore",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            OTHER_CODING,
             b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2 2\r\n\r\nok",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2x\r\nok\r\n0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n0\r\n\r\n",
-            b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+            BARE_LF,
             b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok",
             b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nok",
             b"HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nok",
             b"HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+            UPGRADE,
         ],
         ids=[
-            "two-lengths", "length-and-chunked", "plus", "two-in-one", "bad-chunk", "negative-chunk", "bare-lf",
-            "space-before-colon", "short-status", "no-status", "version", "upgrade",
+            "two-lengths", "length-and-chunked", "other-coding", "plus", "two-in-one", "bad-chunk", "negative-chunk",
+            "bare-lf", "space-before-colon", "short-status", "no-status", "version", "upgrade",
         ],
     )  # fmt: skip
     async def test_a_reply_that_two_readers_could_read_differently_is_no_reply(
-        self, bytes_: bytes, candidate: Candidate
+        self, bytes_: bytes, candidate: Candidate, request: pytest.FixtureRequest
     ) -> None:
         """It counts as sent, and the next request has another connection."""
-        if candidate is AiohttpTransport:
-            pytest.skip("aiohttp's parser is lenient in replies; what it takes is in ADR 1")
+        if candidate is AiohttpTransport and bytes_ in AIOHTTP_TAKES:
+            request.applymarker(pytest.mark.xfail(reason=AIOHTTP_TAKES[bytes_], strict=True))
 
         async def odd(exchange: Exchange) -> None:
             await (exchange.send(bytes_) if len(server.exchanges) == 1 else ok(exchange))
@@ -454,11 +502,12 @@ class TestFraming:
     @pytest.mark.parametrize("later", [False, True], ids=["at-once", "later"])
     @pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"garbage"])
     async def test_what_follows_a_reply_is_never_the_next_ones(
-        self, surplus: bytes, *, later: bool, candidate: Candidate
+        self, surplus: bytes, *, later: bool, candidate: Candidate, request: pytest.FixtureRequest
     ) -> None:
         """A server that says more than it was asked loses the connection."""
         if candidate is AiohttpTransport:
-            pytest.skip("aiohttp 3.14 gives it to the next request: one reason against it in ADR 1")
+            reason = "aiohttp 3.14 gives it to the next request: one reason against it in ADR 1"
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
 
         async def talkative(exchange: Exchange) -> None:
             if len(server.exchanges) > 1:
@@ -512,11 +561,12 @@ class TestFraming:
             assert (await client.send(GET)).body == b"<ok/>"
 
     async def test_an_idle_connection_that_the_server_closes_is_not_used_again(self) -> None:
-        """No read is lost to it, without any pause for the news to arrive."""
+        """No read is lost to it, once the server's end of the connection is closed."""
 
         async def answer_and_close(exchange: Exchange) -> None:
             await ok(exchange)
             exchange.writer.close()
+            await exchange.writer.wait_closed()
             closed.set()
 
         closed = asyncio.Event()
@@ -525,7 +575,6 @@ class TestFraming:
                 closed.clear()
                 assert (await client.send(GET)).status == 200
                 await closed.wait()
-                await asyncio.sleep(0.001)
         assert len(server.exchanges) == 50
 
     @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rb", "a\0b"])
@@ -537,7 +586,80 @@ class TestFraming:
         assert server.exchanges == []
 
 
+class TlsServer:
+    """A TLS server with a certificate of a new authority, which the client is told to trust; it stores what it hears.
+
+    `says` is its answer to the first request, after which it closes the connection, by `abort` without a close_notify.
+    """
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, name: str = "localhost", age: int = 0, says: bytes = b""
+    ) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+        begin = dt.datetime.now(dt.UTC) - dt.timedelta(days=age + 1)  # noqa: TID251 - TLS reads the clock itself
+        issued = authority.issue_cert(name, not_before=begin, not_after=begin + dt.timedelta(days=2))
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        issued.configure_cert(self.context)
+        self.says, self.abort = says, False
+        self.heard: list[bytes] = []
+
+    async def __aenter__(self) -> Self:
+        self.server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.context)
+        self.url = f"https://localhost:{self.server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self.server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            self.heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(self.says)
+            if self.abort:
+                # The plain connection beneath is closed as by somebody on the way.
+                await asyncio.sleep(0)  # uvloop writes at the end of its round
+                with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as plain:
+                    plain.shutdown(socket.SHUT_WR)
+        writer.close()
+
+
 class TestTls:
+    async def test_a_trusted_certificate_of_the_host_is_accepted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The request goes through; the body ends with the server's own close."""
+        says = b"HTTP/1.1 200 OK\r\n\r\n<ok/>"
+        async with (
+            TlsServer(tmp_path, monkeypatch, says=says) as server,
+            transport(server.url) as client,
+        ):
+            assert (await client.send(GET)).body == b"<ok/>"
+        assert server.heard[0].startswith(b"GET /doc_jobs/d1 HTTP/1.1\r\n")
+
+    @pytest.mark.parametrize(
+        ("name", "age"), [("other.example", 0), ("localhost", 30)], ids=["another-name", "expired"]
+    )
+    async def test_a_certificate_that_is_not_the_hosts_or_expired_is_rejected_before_sending(
+        self, name: str, age: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Although its authority is trusted; it counts as not sent."""
+        async with TlsServer(tmp_path, monkeypatch, name=name, age=age) as server:
+            error = await failure(server.url, CREATE)
+        assert (error.sent, error.timed_out) == (False, False)
+        assert server.heard == []
+
+    async def test_a_body_until_the_close_is_no_reply_without_a_close_of_tls(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, candidate: Candidate, request: pytest.FixtureRequest
+    ) -> None:
+        """Anybody on the way can close a connection, and so cut a body that has no length."""
+        if candidate is AiohttpTransport:
+            request.applymarker(pytest.mark.xfail(reason="aiohttp 3.14 takes the cut body for whole", strict=True))
+        async with TlsServer(tmp_path, monkeypatch, says=b"HTTP/1.1 200 OK\r\n\r\n<ok") as server:
+            server.abort = True
+            assert (await failure(server.url)).sent is True
+
     async def test_an_untrusted_certificate_is_rejected_before_sending(self, tmp_path: Path) -> None:
         """A self-signed certificate counts as not sent."""
         key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

@@ -14,7 +14,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview_gateway.jobs.many import PLACES
-from docpreview_gateway.jobs.watching import Poller
+from docpreview_gateway.jobs.poller import Poller
 from docpreview_gateway.limits.fair_shares import FairShares
 from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.errors import GatewayError, UpstreamError

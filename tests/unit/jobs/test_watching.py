@@ -20,7 +20,8 @@ from tests.unit.conftest import BUCKET, OTHER, QUICK, Office
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.jobs.watching import Subscription, WatchLimits
+    from docpreview_gateway.jobs.poller import WatchLimits
+    from docpreview_gateway.jobs.watching import Subscription
 
 RUNNING, SUCCESS, PAUSED = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS, PreviewJob.STATE_PAUSED
 JOB = "d1"

@@ -62,7 +62,7 @@ async def test_a_call_is_one_line_with_all_that_an_operator_asks_of_it() -> None
     """What an operator asks of a call stands in one line."""
     log = call_log(stream := Stream())
     trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=False)
-    call = Call("r1", 0, Caller("billing"), trace=trace, response=ResponseInfo("miss", "NjU=", "INTERNAL"))
+    call = Call("r1", 0, Caller("billing"), trace=trace, response=ResponseInfo("miss", "NjU=", reason="INTERNAL"))
     log.call_ended(METHOD, call, "INTERNAL", 0.0123456)
     log.flush()
     assert stream.entries() == [

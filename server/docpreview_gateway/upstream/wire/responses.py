@@ -7,8 +7,10 @@ documents 460/46942 to 460/46946.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, overload
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -32,6 +34,9 @@ from docpreview_gateway.upstream.wire.xml import is_blank, part, parts, text, wo
 if TYPE_CHECKING:
     from docpreview_gateway.upstream.wire.xml import Node
 
+_Table: TypeAlias = dict[str, tuple[str, Callable[[str], Any]]]
+"""By the name of an element: the field of the message, and how its text is read. None leaves the field unset."""
+
 _INT32_MAX = 2**31 - 1
 _INT32_DIGITS = len(str(_INT32_MAX))
 _CLOUD_OFFSET = timezone(timedelta(hours=8))
@@ -50,7 +55,7 @@ def created_job(body: bytes, bucket: str) -> tuple[PreviewJob, str]:
     made = _details(xml_codec.read(body, "Response"))
     if len(made) != 1:
         raise bad_response(f"reply to a create has {len(made) or 'no'} job ids")
-    return job(made[0], bucket), split_user_data(_user_data(made[0]))[1]
+    return _job(made[0], bucket)
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> tuple[PreviewJob, str]:
@@ -67,21 +72,21 @@ def one_job(body: bytes, bucket: str, job_id: str) -> tuple[PreviewJob, str]:
         if "NonExistJobIds" not in root and "JobsDetail" not in root:
             raise bad_response("reply says nothing about a job")
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
-    answer = job(found[0], bucket)
+    answer, marker = _job(found[0], bucket)
     if len(found) > 1 or answer.job_id != job_id:
         raise bad_response("reply is about another job")
-    return answer, split_user_data(_user_data(found[0]))[1]
+    return answer, marker
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
     """A page of a list. Only one without a cursor is the last: a page may be empty, and may repeat its own cursor."""
     root = xml_codec.read(body, "Response")
-    details = _details(root)
+    read = [_job(found, bucket, with_pages=with_pages) for found in _details(root)]
     cursor = text(root, "NextToken")
     return JobPage(
-        tuple(job(found, bucket, with_pages=with_pages) for found in details),
+        tuple(job for job, _ in read),
         cursor,
-        tuple(split_user_data(_user_data(found))[1] for found in details),
+        tuple(marker for _, marker in read),
         repeated=bool(cursor) and cursor == requested_cursor,
     )
 
@@ -105,10 +110,10 @@ def _items(root: Node, name: str, id_name: str) -> list[Node]:
     belong: a reply that is not understood must not be taken for an empty one.
     """
     found = parts(root, name)
-    if len(found) == 1 and is_blank(found[0]):
+    if not all(text(each, id_name) for each in found):
+        if len(found) > 1 or not is_blank(found[0]):
+            raise bad_response(f"reply with a {name} without {id_name}")
         found = []
-    if any(not text(each, id_name) for each in found):
-        raise bad_response(f"reply with a {name} without {id_name}")
     if not found and any(_is_nested(other) for key, other in root.items() if key not in _NESTED):
         raise bad_response(f"reply without {name}, but with other elements in its place")
     return found
@@ -127,43 +132,37 @@ def _ids(root: Node, name: str) -> tuple[str, ...]:
     return tuple(stripped for word in found if (stripped := word.strip()))
 
 
-def _user_data(details: Node) -> str:
-    """The user data, unlike other texts with its white space: it is the caller's."""
-    operation = part(details, "Operation")
-    return "" if operation is None else _user_data_of(operation)
+def _fields(node: Node, table: _Table) -> dict[str, Any]:
+    """The fields of a message from the elements that the table names. An empty element says the same as none.
+
+    UPSTREAM_BAD_RESPONSE when one of them has several texts.
+    """
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        if value is not None and (entry := table.get(name)) is not None:
+            word = value.strip() if type(value) is str else text(node, name)
+            if word:
+                found[entry[0]] = entry[1](word)
+    return found
 
 
-def _user_data_of(operation: Node) -> str:
-    found = part(operation, "UserData")
-    return "" if found is None else found.get("", "")
-
-
-def job(details: Node, bucket: str, *, with_pages: bool = True) -> PreviewJob:
-    """A `JobsDetail` element of `bucket`.
+def _job(details: Node, bucket: str, *, with_pages: bool = True) -> tuple[PreviewJob, str]:
+    """A `JobsDetail` element of `bucket`, and its marker or "".
 
     `Code` is "Success" even while a job waits, so it never decides anything; the password that the cloud echoes is left
     where it is.
     """
-    raw_state = text(details, "State")
-    state = _STATES.get(raw_state.lower(), PreviewJob.STATE_UNSPECIFIED)
-    fields: dict[str, Any] = {
-        "bucket": bucket,
-        "job_id": text(details, "JobId"),
-        "queue_id": text(details, "QueueId"),
-        "state": state,
-        "raw_state": raw_state,
-        "create_time": _moment(text(details, "CreationTime")),
-        "start_time": _moment(text(details, "StartTime")),
-        "end_time": _moment(text(details, "EndTime")),
-    }
+    fields = _fields(details, _JOB)
+    state = _STATES.get(fields.get("raw_state", "").lower(), PreviewJob.STATE_UNSPECIFIED)
     operation, source = part(details, "Operation"), part(details, "Input")
+    marker = ""
     if operation is not None:
-        _add_operation(fields, operation, is_made=state == PreviewJob.STATE_SUCCESS, with_pages=with_pages)
+        marker = _add_operation(fields, operation, is_made=state == PreviewJob.STATE_SUCCESS, with_pages=with_pages)
     if source is not None:
-        fields["input"] = _location(source, "BucketId")
+        fields["input"] = _fields(source, _INPUT)
     if state == PreviewJob.STATE_FAILED:
         fields["failure"] = _failure(details, operation)
-    return PreviewJob(**fields)
+    return PreviewJob(bucket=bucket, state=state, **fields), marker
 
 
 def _failure(details: Node, operation: Node | None) -> JobFailure:
@@ -174,42 +173,30 @@ def _failure(details: Node, operation: Node | None) -> JobFailure:
     return JobFailure(code=code, message=redacted(text(details, "Message")), reason=reason)
 
 
-def _add_operation(fields: dict[str, Any], operation: Node, *, is_made: bool, with_pages: bool) -> None:
+def _add_operation(fields: dict[str, Any], operation: Node, *, is_made: bool, with_pages: bool) -> str:
+    """The marker or ""."""
     options, output = part(operation, "DocProcess"), part(operation, "Output")
+    fields |= _fields(operation, _OPERATION)
     if options is not None:
         fields["options"] = _options(options)
     if output is not None:
-        fields["output"] = _location(output, "Bucket")
+        fields["output"] = _fields(output, _OUTPUT)
     result = part(operation, "DocProcessResult")
     if result is not None and is_made:
         asked = "" if options is None else text(options, "TgtType")
         fields["result"] = _result(result, asked, with_pages=with_pages)
-    if "JobLevel" in operation:
-        fields["job_level"] = _integer(text(operation, "JobLevel"))
-    if "UserData" in operation:
-        fields["user_data"] = split_user_data(_user_data_of(operation))[0]
+    user_data = part(operation, "UserData")
+    if user_data is None:
+        return ""
+    # Unlike other texts with its white space: it is the caller's.
+    fields["user_data"], marker = split_user_data(user_data.get("", ""))
+    return marker
 
 
-def _options(fields: Node) -> dict[str, Any]:
+def _options(node: Node) -> dict[str, Any]:
     """The options that the cloud returns. Empty and 0 mean that an option was not set."""
-    single = text(fields, "PicPagination")
-    found: dict[str, Any] = {
-        "source_format": text(fields, "SrcType"),
-        "target_format": _TARGET_FORMATS.get(text(fields, "TgtType").lower()),
-        "start_page": _integer(text(fields, "StartPage")) or None,
-        "end_page": _integer(text(fields, "EndPage")) or None,
-        "page_ranges": text(fields, "PageRanges"),
-        "sheet_id": _integer(text(fields, "SheetId"), default=None),
-        "paper_orientation": _orientation(text(fields, "PaperDirection")),
-        "paper_size": _PAPER_SIZES.get(text(fields, "PaperSize")),
-        "comments": _COMMENTS.get(text(fields, "Comments")),
-        "image_params": text(fields, "ImageParams"),
-        "quality": _integer(text(fields, "Quality")) or None,
-        "zoom_percent": _integer(text(fields, "Zoom")) or None,
-        "image_dpi": _integer(text(fields, "ImageDpi")) or None,
-        "single_image": single == "1" if single else None,
-    }
-    watermark = part(fields, "DocWatermark")
+    found = _fields(node, _OPTIONS)
+    watermark = part(node, "DocWatermark")
     if watermark is not None and not is_blank(watermark):
         found["watermark"] = _watermark(watermark)
     return found
@@ -219,7 +206,7 @@ def _watermark(fields: Node) -> Watermark:
     """A watermark. Of its image's address the object is told and nothing else: the rest may be a signature."""
     watermark = Watermark(image=_object_at(text(fields, "Image")), tiled=text(fields, "Batch") == "1")
     for name, field in requests.WATERMARK_NUMBERS.items():
-        if (number := _integer(text(fields, name), default=None)) is not None:
+        if (number := _integer(text(fields, name))) is not None:
             setattr(watermark, field, number)
     return watermark
 
@@ -238,81 +225,67 @@ def _object_at(address: str) -> ObjectLocation | None:
     return ObjectLocation(bucket=name, region=region, object=unquote(parts.path[1:], errors="replace"))
 
 
-def _orientation(word: str) -> PreviewOptions.PaperOrientation.ValueType:
-    """0 is vertical, every other number horizontal."""
-    direction = _integer(word, default=None)
-    if direction is None:
-        return PreviewOptions.PAPER_ORIENTATION_UNSPECIFIED
-    return PreviewOptions.PAPER_ORIENTATION_LANDSCAPE if direction else PreviewOptions.PAPER_ORIENTATION_PORTRAIT
-
-
 def _result(made: Node, asked: str, *, with_pages: bool) -> dict[str, Any]:
     """What a job made; `asked` is the format that it was asked for."""
-    target = text(made, "TgtType")
-    content_type = _CONTENT_TYPES.get((target or asked or "jpg").lower(), "")
-    return {
-        "total_page_count": _integer(text(made, "TotalPageCount")),
-        "succeeded_page_count": _integer(text(made, "SuccPageCount")),
-        "failed_page_count": _integer(text(made, "FailPageCount")),
-        "total_sheet_count": _integer(text(made, "TotalSheetCount")),
-        "target_format": _TARGET_FORMATS.get(target.lower()),
-        "task_id": text(made, "TaskId"),
-        "pages": [_page(found, content_type) for found in parts(made, "PageInfo")] if with_pages else (),
-    }
+    found = _fields(made, _RESULT)
+    content_type = _CONTENT_TYPES.get((text(made, "TgtType") or asked or "jpg").lower(), "")
+    if with_pages:
+        found["pages"] = pages = [_fields(page, _PAGE) for page in parts(made, "PageInfo")]
+        for page in pages:
+            page["content_type"] = content_type
+    return found
 
 
-def _page(fields: Node, content_type: str) -> dict[str, Any]:
-    """A page. Its object key begins with a slash when the template did; keys of objects do not."""
-    return {
-        "page_number": _integer(text(fields, "PageNo")),
-        "object": text(fields, "TgtUri").removeprefix("/"),
-        "picture_index": _integer(text(fields, "PicIndex")),
-        "picture_number": _integer(text(fields, "PicNum")),
-        "sheet_picture_count": _integer(text(fields, "X-SheetPics")),
-        "content_type": content_type,
-    }
+def _queue(node: Node, bucket: str) -> PreviewQueue:
+    return PreviewQueue(bucket=bucket, **_fields(node, _QUEUE))
 
 
-def _queue(fields: Node, bucket: str) -> PreviewQueue:
-    found: dict[str, Any] = {
-        "bucket": bucket,
-        "queue_id": text(fields, "QueueId"),
-        "name": text(fields, "Name"),
-        "state": _QUEUE_STATES.get(text(fields, "State").lower(), PreviewQueue.STATE_UNSPECIFIED),
-        "max_size": _integer(text(fields, "MaxSize")),
-        "max_concurrent": _integer(text(fields, "MaxConcurrent")),
-        "create_time": _moment(text(fields, "CreateTime")),
-        "update_time": _moment(text(fields, "UpdateTime")),
-        "category": text(fields, "Category"),
-    }
-    return PreviewQueue(**found)
-
-
-def _location(fields: Node, bucket_name: str) -> dict[str, str]:
-    return {"bucket": text(fields, bucket_name), "region": text(fields, "Region"), "object": text(fields, "Object")}
-
-
-@overload
-def _integer(word: str) -> int: ...
-@overload
-def _integer(word: str, *, default: None) -> int | None: ...
-def _integer(word: str, *, default: int | None = 0) -> int | None:
-    """The number in `word`; `default` when there is none that fits an int32."""
+def _integer(word: str) -> int | None:
+    """The number in `word`; None when there is none that fits an int32."""
     if (small := _SMALL.get(word)) is not None:
         return small
     digits = word.removeprefix("-")
     if not digits.isascii() or not digits.isdigit() or len(digits) > _INT32_DIGITS:
-        return default
+        return None
     number = int(word)
-    return number if abs(number) <= _INT32_MAX else default
+    return number if abs(number) <= _INT32_MAX else None
 
 
 _SMALL = {str(number): number for number in range(-1, 201)}
 """Most numbers of replies, which need no reading."""
 
 
+def _number_but_0(word: str) -> int | None:
+    return _integer(word) or None
+
+
+def _orientation(word: str) -> PreviewOptions.PaperOrientation.ValueType:
+    """0 is vertical, every other number horizontal."""
+    direction = _integer(word)
+    if direction is None:
+        return PreviewOptions.PAPER_ORIENTATION_UNSPECIFIED
+    return PreviewOptions.PAPER_ORIENTATION_LANDSCAPE if direction else PreviewOptions.PAPER_ORIENTATION_PORTRAIT
+
+
+def _target_format(word: str) -> PreviewOptions.TargetFormat.ValueType | None:
+    return _TARGET_FORMATS.get(word.lower())
+
+
+def _queue_state(word: str) -> PreviewQueue.State.ValueType | None:
+    return _QUEUE_STATES.get(word.lower())
+
+
+def _key(word: str) -> str:
+    """The key of a page. It begins with a slash when the template did; keys of objects do not."""
+    return word.removeprefix("/")
+
+
 def _moment(word: str) -> dict[str, int] | None:
     """A time such as `2022-09-14T17:15:43+0800`, by default in the cloud's zone; None for `-` and any other text."""
+    return _recent_moment(word) if len(word) <= _USUAL_LENGTH else _read_moment(word)
+
+
+def _read_moment(word: str) -> dict[str, int] | None:
     try:
         moment = datetime.fromisoformat(word)
         seconds = int((moment if moment.tzinfo is not None else moment.replace(tzinfo=_CLOUD_OFFSET)).timestamp())
@@ -321,5 +294,62 @@ def _moment(word: str) -> dict[str, int] | None:
     return {"seconds": seconds} if _FIRST_SECOND <= seconds <= _LAST_SECOND else None
 
 
+_recent_moment = lru_cache(maxsize=4096)(_read_moment)
+"""Each poll of a job repeats its times. Nobody changes what this returns."""
+_USUAL_LENGTH = len("2022-09-14T17:15:43.000000+08:00")
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """Bounds of a `google.protobuf.Timestamp`: from the year 1 to the end of 9999."""
+
+
+_JOB: _Table = {
+    "JobId": ("job_id", str),
+    "QueueId": ("queue_id", str),
+    "State": ("raw_state", str),
+    "CreationTime": ("create_time", _moment),
+    "StartTime": ("start_time", _moment),
+    "EndTime": ("end_time", _moment),
+}
+_INPUT: _Table = {"BucketId": ("bucket", str), "Region": ("region", str), "Object": ("object", str)}
+_OUTPUT: _Table = {"Bucket": ("bucket", str), "Region": ("region", str), "Object": ("object", str)}
+_OPERATION: _Table = {"JobLevel": ("job_level", _integer)}
+_OPTIONS: _Table = {
+    "SrcType": ("source_format", str),
+    "TgtType": ("target_format", _target_format),
+    "StartPage": ("start_page", _number_but_0),
+    "EndPage": ("end_page", _number_but_0),
+    "PageRanges": ("page_ranges", str),
+    "SheetId": ("sheet_id", _integer),
+    "PaperDirection": ("paper_orientation", _orientation),
+    "PaperSize": ("paper_size", _PAPER_SIZES.get),
+    "Comments": ("comments", _COMMENTS.get),
+    "ImageParams": ("image_params", str),
+    "Quality": ("quality", _number_but_0),
+    "Zoom": ("zoom_percent", _number_but_0),
+    "ImageDpi": ("image_dpi", _number_but_0),
+    "PicPagination": ("single_image", "1".__eq__),
+}
+_RESULT: _Table = {
+    "TotalPageCount": ("total_page_count", _integer),
+    "SuccPageCount": ("succeeded_page_count", _integer),
+    "FailPageCount": ("failed_page_count", _integer),
+    "TotalSheetCount": ("total_sheet_count", _integer),
+    "TgtType": ("target_format", _target_format),
+    "TaskId": ("task_id", str),
+}
+_PAGE: _Table = {
+    "PageNo": ("page_number", _integer),
+    "TgtUri": ("object", _key),
+    "PicIndex": ("picture_index", _integer),
+    "PicNum": ("picture_number", _integer),
+    "X-SheetPics": ("sheet_picture_count", _integer),
+}
+_QUEUE: _Table = {
+    "QueueId": ("queue_id", str),
+    "Name": ("name", str),
+    "State": ("state", _queue_state),
+    "MaxSize": ("max_size", _integer),
+    "MaxConcurrent": ("max_concurrent", _integer),
+    "CreateTime": ("create_time", _moment),
+    "UpdateTime": ("update_time", _moment),
+    "Category": ("category", str),
+}

@@ -76,23 +76,28 @@ def _parsed(body: bytes) -> etree._Element:
         raise ReplyTooLarge
     if b"<!DOCTYPE" in body:
         raise bad_response("reply with a document type")
-    tags = body.count(b"<")
-    if tags > 2 * MAX_ELEMENTS or tags - body.count(b"</") > MAX_ELEMENTS:
+    # Each element has a byte at least, so a short reply needs no count.
+    if len(body) > MAX_ELEMENTS and _has_too_many_elements(body):
         raise ReplyTooLarge
     try:
         element = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         # The parser's own message can quote the reply, which may contain a document's password.
         raise bad_response("reply is not well-formed XML") from None
-    if b"xmlns" in body:
+    if element.tag[0] == "{":
         _drop_namespace(element)
     return element
+
+
+def _has_too_many_elements(body: bytes) -> bool:
+    tags = body.count(b"<")
+    return tags > 2 * MAX_ELEMENTS or tags - body.count(b"</") > MAX_ELEMENTS
 
 
 def _drop_namespace(root: etree._Element) -> None:
     """Drop the root's namespace. Elements of other namespaces keep theirs, so that nothing reads them."""
     prefix = root.tag[: root.tag.rfind("}") + 1]
-    for element in root.iter(f"{prefix}*") if prefix else ():
+    for element in root.iter(f"{prefix}*"):
         element.tag = element.tag.removeprefix(prefix)
 
 
@@ -140,6 +145,9 @@ def text(node: Node, name: str) -> str:
 
 def part(node: Node, name: str) -> Node | None:
     """The child of this name; None when there is none. UPSTREAM_BAD_RESPONSE when there are several."""
+    value = node.get(name)
+    if type(value) is dict:
+        return value
     found = parts(node, name)
     if len(found) > 1:
         raise _repeated(name)

@@ -172,6 +172,19 @@ def test_a_text_that_is_not_a_time_is_unset(word: str) -> None:
     assert not job.HasField("end_time")
 
 
+def test_the_times_that_are_remembered_are_bounded_in_number_and_size() -> None:
+    """A reply with a huge time is read as any other, and not kept."""
+    recent = responses._recent_moment
+    for second in range(5_000):
+        word = f"2022-09-14T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+        assert _job(f"<EndTime>{word}</EndTime>").end_time.seconds == 1663113600 + second
+    assert 0 < recent.cache_info().currsize <= 4_096
+    recent.cache_clear()
+    long = "2022-09-14T17:15:43." + "0" * 100_000 + "+0800"
+    assert _job(f"<CreationTime>{long}</CreationTime>").create_time.seconds == 1663146943
+    assert recent.cache_info().currsize == 0
+
+
 @pytest.mark.parametrize(
     ("word", "number"),
     [
