@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Callbacks:
     """The callbacks of a gateway; without `callbacks.listen` there are none. `worker` is its share of the port."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         self,
         settings: Settings,
         secrets: Sequence[bytes],
@@ -78,11 +78,7 @@ class Callbacks:
         if self._settings.listen is None:
             yield 0
             return
-
-        def told(bucket: Bucket, job: PreviewJob) -> bool:
-            self._webhooks(job)
-            return watching.told(bucket, job)
-
+        told = self._telling(watching)
         hints = Hints(read, self._telemetry, told, self.trust, ended, times=times, came=came)
 
         def bucket_of(token: str) -> Bucket | None:
@@ -111,3 +107,10 @@ class Callbacks:
             except OSError as error:
                 raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
             yield port
+
+    def _telling(self, watching: Watching) -> Callable[[Bucket, PreviewJob], bool]:
+        def told(bucket: Bucket, job: PreviewJob) -> bool:
+            self._webhooks(job)
+            return watching.told(bucket, job)
+
+        return told
