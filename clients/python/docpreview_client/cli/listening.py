@@ -119,11 +119,7 @@ def event(job: PreviewJob) -> tuple[str, bytes]:
     data = PreviewJob()
     data.CopyFrom(job)
     data.result.ClearField("pages")
-    at = (
-        job.end_time.ToJsonString()
-        if job.HasField("end_time")
-        else datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    )
+    ended = job.end_time.ToDatetime(UTC) if job.HasField("end_time") else _now()
     whole = {
         "specversion": "1.0",
         "id": name,
