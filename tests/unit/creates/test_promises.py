@@ -113,7 +113,7 @@ async def test_a_create_that_dedupes_is_promised_the_job_that_it_gets(world: Wor
 async def test_a_request_too_large_to_be_kept_has_no_webhook(world: World) -> None:
     """Its record could not say that there is one."""
     large = request(webhook="orders")
-    large.options.image_params = "x" * 9000
+    large.options.image_params = "\U0001f4c4" * 2048
     with pytest.raises(InvalidRequest) as refused:
         await world.create(large, CALLER)
     assert [violation.field for violation in refused.value.violations] == ["webhook"]
