@@ -78,8 +78,9 @@ TABLE: dict[str, Judged] = {
     "upstream/middleware/cached.py": _upstream("middleware/test_cached", "middleware/test_shared_reads"),
     "upstream/middleware/coalesced.py": _upstream("middleware/test_coalesced", "middleware/test_shared_reads"),
     "upstream/middleware/retrying.py": _upstream("middleware/test_retrying", "policies/test_retry_policy"),
-    "jobs/watching.py": Judged(
-        tuple(f"tests/unit/jobs/test_{name}.py" for name in ("watching", "watching_replicas", "preview_jobs"))
+    **dict.fromkeys(
+        ("jobs/watching.py", "jobs/poller.py"),
+        Judged(tuple(f"tests/unit/jobs/test_{name}.py" for name in ("watching", "watching_replicas", "preview_jobs"))),
     ),
 }
 """By the path below `server/docpreview_gateway`; what is billed comes first."""

@@ -66,6 +66,11 @@ class Trust:
         self._polled.pop((bucket, job_id), None)
         self._note(bucket, self._elapsed(), came=True)
 
+    def called_back_elsewhere(self, bucket: str, job_id: str) -> None:
+        """A callback has told another replica of a job, which counts its end."""
+        self._polled.pop((bucket, job_id), None)
+        self._keep(bucket, self._elapsed(), came=True)
+
     def missed(self, bucket: str) -> None:
         """The callback of a job that is followed here came so late that it is as good as none."""
         self._note(bucket, self._elapsed(), came=False)
@@ -90,4 +95,7 @@ class Trust:
 
     def _note(self, bucket: str, at: float, *, came: bool) -> None:
         self._telemetry.found(bucket, by_callback=came)
+        self._keep(bucket, at, came=came)
+
+    def _keep(self, bucket: str, at: float, *, came: bool) -> None:
         self._ends.setdefault(bucket, deque(maxlen=ENDS)).append((at, came))

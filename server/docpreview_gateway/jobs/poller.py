@@ -107,7 +107,7 @@ class Poller:
         failures = 0
         if (known := await self._known()) is not None:
             self._publish(known)
-            await self._follow(failures)
+            _ = await self._follow(failures)
         while not self.is_over:
             try:
                 job = await self._poll()
@@ -122,19 +122,20 @@ class Poller:
             else:
                 failures = 0
                 self._polled(job)
-            await self._follow(failures)
+            failures = await self._follow(failures)
 
     async def _known(self) -> PreviewJob | None:
-        """The job as the caches have it, while its end will be called back; None: it is to be read."""
+        """The job as the caches have it, while its end is called back and no poll is due; None: it is to be read."""
         if self._last_seen is None or not self._is_called_back:
             return None
-        return await self._last_seen(self._bucket, self._job_id)
+        return await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
 
-    async def _follow(self, failures: int) -> None:
-        """Take what others read, until the job has ended or this replica should poll."""
+    async def _follow(self, failures: int) -> int:
+        """Take what others read, until the job has ended or this replica should poll. Returns the failures since."""
         while not self.is_over and (shared := await self._next(failures)) is not None:
             failures = 0
             self._publish(shared)
+        return failures
 
     async def _next(self, failures: int) -> PreviewJob | None:
         """As `_shared`, for an interval. A long one ends soon after callbacks are not relied upon any more."""

@@ -56,8 +56,8 @@ class CallbackTrust(Protocol):
 class LastSeen(Protocol):
     """The caches, without the cloud."""
 
-    async def __call__(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
-        """The job as the caches have it, fresh or not; None: they do not."""
+    async def __call__(self, bucket: Bucket, job_id: str, *, within: float) -> PreviewJob | None:
+        """The job as the caches have it, fresh or not, if it was read in the last seconds (`within`); None: not so."""
         ...
 
 

@@ -18,7 +18,7 @@ class PrometheusCallbacks:
     def __init__(self, registry: CollectorRegistry) -> None:
         text = "Callbacks of the cloud, and the jobs that they named, by what became of them."
         self._callbacks = PlainCounter("docpreview_callbacks", text, ("outcome",), registry)
-        text = "Ends of jobs that were followed here, by what found them first: a callback or a poll."
+        text = "Ends of jobs that were found here, by what found them first: a callback or a poll."
         self._ends = PlainCounter("docpreview_callback_ends", text, ("bucket", "found"), registry)
         working = "1 while the callbacks of a bucket's jobs come, so that polls are rare."
         self._working = Gauge("docpreview_callbacks_working", working, ("bucket",), registry=registry)

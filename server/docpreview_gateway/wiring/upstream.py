@@ -106,7 +106,7 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         coalesced = Coalesced(calls, telemetry, longest=2 * timeout + 1, shed_if_late=shed_if_late)
         cached = _cached(settings, coalesced, None if shared is None else shared.cache, clock, telemetry)
         if shared is not None:
-            learn = _to_nobody if callbacks is None else callbacks.trust.called_back
+            learn = _to_nobody if callbacks is None else callbacks.trust.called_back_elsewhere
             await stack.enter_async_context(shared.listening(cached.forget_lists, learn))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
         came = _to_nobody if shared is None else shared.single_flight.called_back

@@ -560,8 +560,13 @@ class TestFraming:
         async with RawServer(dribble) as server, transport(server.url) as client:
             assert (await client.send(GET)).body == b"<ok/>"
 
-    async def test_an_idle_connection_that_the_server_closes_is_not_used_again(self) -> None:
+    async def test_an_idle_connection_that_the_server_closes_is_not_used_again(
+        self, candidate: Candidate, request: pytest.FixtureRequest
+    ) -> None:
         """No read is lost to it, once the server's end of the connection is closed."""
+        if candidate is AiohttpTransport:
+            reason = "aiohttp 3.14 uses it unless the loop has heard of the end: one reason against it in ADR 1"
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
 
         async def answer_and_close(exchange: Exchange) -> None:
             await ok(exchange)

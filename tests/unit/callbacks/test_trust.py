@@ -68,3 +68,14 @@ def test_what_was_learned_an_hour_ago_says_nothing() -> None:
     scene.now += HOUR + 1
     assert not scene.trust.works("docs")
     assert scene.told == [("docs", True), ("docs", False)]
+
+
+def test_what_another_replica_was_called_back_about_teaches_and_is_counted_there() -> None:
+    """Sums over replicas have each end once."""
+    scene = Scene()
+    scene.trust.polled("docs", "e0")
+    for number in range(LEAST):
+        scene.trust.called_back_elsewhere("docs", f"e{number}")
+    scene.now += GRACE_SECONDS
+    assert scene.trust.works("docs")
+    assert scene.ends == []

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.watching import Watching
+from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import GetJob
 
 JOB = "d1"
+THROTTLED = UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "busy")
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 
 
@@ -104,6 +107,24 @@ async def test_a_follower_polls_when_the_other_replica_is_lost() -> None:
         assert found.state == SUCCESS
         await states.aclose()
     assert len(cloud.asked) >= 2
+
+
+async def test_what_another_replica_read_ends_the_failures_in_a_row_of_this_one() -> None:
+    """Its watchers get an error only after as many failures as if it were alone."""
+    feed, cloud = FakeFeed(), cloud_with(RUNNING)
+    almost = Schedule().patience - 1
+    async with watching(feed, cloud, interval=0.01) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        states = subscription.states()
+        await anext(states)
+        for state in (PreviewJob.STATE_PAUSED, RUNNING):
+            cloud.failures += [THROTTLED] * almost
+            asked = len(cloud.asked)
+            while len(cloud.asked) < asked + almost:  # noqa: ASYNC110 - the state has to come before the next poll
+                await asyncio.sleep(0)
+            feed.shared.put_nowait(job(state))
+            assert (found := await anext(states)) is not None
+            assert found.state == state
+        await states.aclose()
 
 
 async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:

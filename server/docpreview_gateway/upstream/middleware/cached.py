@@ -6,6 +6,7 @@ Rights are checked before: every read has passed the bucket registry.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -138,15 +139,18 @@ class Cached:
             call.response.cache = "hit"
         return found
 
-    async def last_seen(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
-        """The job as the caches have it, fresh or not; None: they do not. The cloud is not asked."""
+    async def last_seen(self, bucket: Bucket, job_id: str, *, within: float = math.inf) -> PreviewJob | None:
+        """The job as the caches have it, fresh or not, if it was read in the last seconds (`within`); None: not so.
+
+        The cloud is not asked.
+        """
         key = cache_entries.job_key(bucket, job_id)
         entry = self._decoded(key, self._memory.get(key))
         if self._shared is not None and (entry is None or self._clock.now() >= entry.fresh_until):
             other = self._decoded(key, await self._shared.get(key))
             if entry is None or (other is not None and other.read_at > entry.read_at):
                 entry = other
-        return None if entry is None else entry.job
+        return None if entry is None or self._clock.now() - entry.read_at > within else entry.job
 
     def forget_lists(self, bucket: str) -> None:
         """Drop the cached lists of the bucket of this name: a job was created in it."""

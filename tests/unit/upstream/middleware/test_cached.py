@@ -393,6 +393,16 @@ async def test_the_last_seen_job_is_the_latest_of_both_caches_also_a_stale_one_a
     assert len(world.cloud.asked) == reads + 1
 
 
+async def test_a_job_that_was_seen_too_long_ago_is_none() -> None:
+    world = World()
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get()
+    world.clock.time += 60
+    assert await world.cached.last_seen(BUCKET, JOB, within=60) is not None
+    world.clock.time += 1
+    assert await world.cached.last_seen(BUCKET, JOB, within=60) is None
+
+
 async def test_the_last_seen_job_is_that_of_this_process_if_it_read_it_last() -> None:
     """The other replica's read was written to the shared cache later, but is older."""
     world = World(shared=FakeSharedCache())
