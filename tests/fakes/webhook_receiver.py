@@ -49,12 +49,20 @@ class Received(NamedTuple):
 
 @dataclass
 class Receiver:
-    """What was received; `answers` are the statuses of the next requests, 204 after them."""
+    """What was received; `answers` are the statuses of the next requests, 204 after them.
+
+    While `answering` is clear, requests are received and not answered; `senders` are the ports of their clients.
+    """
 
     received: list[Received] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    senders: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     @property
     def url(self) -> str:
@@ -63,7 +71,9 @@ class Receiver:
     async def take(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.received.append(Received(headers, await request.read()))
+        self.senders.append(request.transport.get_extra_info("peername")[1] if request.transport else 0)
         self.arrived.set()
+        await self.answering.wait()
         return web.Response(status=self.answers.pop(0) if self.answers else 204)
 
     async def next(self, count: int = 1, seconds: float = 30) -> list[Received]:

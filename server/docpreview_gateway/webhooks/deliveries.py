@@ -38,6 +38,16 @@ class Delivery:
     lease: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored delivery that this process cannot read, and `why`: of another secret, damaged, or of a newer version."""
+
+    id: str
+    promised_at: float
+    lease: int
+    why: str
+
+
 class Depth(NamedTuple):
     """What a queue holds: deliveries whose jobs run, those whose jobs have ended, and the oldest of these ends."""
 
@@ -56,7 +66,7 @@ class DeliveryQueue(Protocol):
         """Keep a delivery that is due after `delay`; nothing if there is one of its id."""
         ...
 
-    async def take(self, count: int, lease_seconds: float) -> list[Delivery]:
+    async def take(self, count: int, lease_seconds: float) -> list[Delivery | Unreadable]:
         """Up to `count` deliveries that are due, the longest due first. Nobody else gets them for `lease_seconds`."""
         ...
 
@@ -64,7 +74,11 @@ class DeliveryQueue(Protocol):
         """Keep this in place of the delivery that was taken, due after `delay`; False: it is somebody else's by now."""
         ...
 
-    async def remove(self, delivery: Delivery) -> bool:
+    async def put_off(self, delivery: Delivery | Unreadable, delay: float) -> bool:
+        """Have a delivery that was taken due after `delay`, unchanged; False: it is somebody else's by now."""
+        ...
+
+    async def remove(self, delivery: Delivery | Unreadable) -> bool:
         """Forget a delivery that was taken; False: it is somebody else's by now."""
         ...
 
@@ -99,9 +113,17 @@ def unpacked(stored: bytes, lease: int, keys: CreateKeys) -> Delivery:
             raise DamagedDeliveryError("its MAC does not match")
         return Delivery(**{**json.loads(text), "lease": lease})
     except KeyError as error:
-        raise DamagedDeliveryError("it was made with a secret that is not configured") from error
+        raise DamagedDeliveryError("it was made with a secret that is not in ledger.key_file") from error
     except (ValueError, TypeError) as error:
         raise DamagedDeliveryError("it cannot be read by this version") from error
+
+
+def read(name: str, lease: int, promised_at: float, stored: bytes, keys: CreateKeys) -> Delivery | Unreadable:
+    """A delivery as a store has it, whether it can be read or not."""
+    try:
+        return unpacked(stored, lease, keys)
+    except DamagedDeliveryError as error:
+        return Unreadable(name, promised_at, lease, str(error))
 
 
 def _signed(text: bytes, keys: CreateKeys) -> bytes:

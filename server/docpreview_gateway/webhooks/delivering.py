@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,15 +19,16 @@ from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import GetJob
-from docpreview_gateway.webhooks.deliveries import Delivery
+from docpreview_gateway.webhooks.deliveries import Delivery, Unreadable
 from docpreview_gateway.webhooks.events import event_id, job_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import CallbackTrust
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.webhooks import WebhookTarget
     from docpreview_gateway.upstream.operations import Upstream
@@ -46,6 +47,9 @@ FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 2.0, 60.0
 MOST_AT_ONCE, MOST_PER_TARGET = 32, 4
 """Deliveries in hand of a process, and attempts in flight for one target."""
 
+PATIENCE_SECONDS = 1.0
+"""How long a delivery in hand waits for its turn at its target, before it makes room for those of others."""
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 3600.0
 DAY_SECONDS = 86400.0
 """How long attempts go on after the end of a job."""
@@ -53,7 +57,16 @@ DAY_SECONDS = 86400.0
 NEVER_SECONDS = 7 * DAY_SECONDS
 """Age at which a job that has not ended is given up."""
 
+LONGEST_LIFE_SECONDS = NEVER_SECONDS + DAY_SECONDS
+"""Age at which a delivery that cannot be read is given up: no other lives longer."""
+
+UNREADABLE_SECONDS = 600.0
+"""Between two looks at one that cannot be read: its secret, or a newer version, may come back."""
+
+HOUR_SECONDS = 3600.0
 DEPTH_SECONDS = 10.0
+IDLE_SECONDS = 60.0
+"""Between two rounds while the policy has no targets."""
 
 
 class EventSender(Protocol):
@@ -68,7 +81,10 @@ class WebhookTelemetry(Protocol):
     """Counts deliveries."""
 
     def webhook(self, target: str, outcome: str) -> None:
-        """Count an attempt by its `Answer`, or a delivery that is given up: `expired`, or `lost` without its job."""
+        """Count an attempt by its `Answer`, or a delivery that is given up.
+
+        It is `expired`, `lost` without its job, or `unreadable`, and then of no known target.
+        """
         ...
 
     def webhook_queue(self, waiting: int, undelivered: int, oldest_seconds: float) -> None:
@@ -79,7 +95,7 @@ class WebhookTelemetry(Protocol):
 class Webhooks:
     """The port `creates.ports.Webhooks`, and the rounds that deliver. `targets` are those of the present policy.
 
-    While the policy has none, nothing is looked at and what is in the queue stays.
+    `last_seen` has a job as the caches do, without a read. `trust` is in callbacks; None: there are none.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -92,6 +108,7 @@ class Webhooks:
         *,
         clock: Clock,
         targets: Callable[[], Mapping[str, WebhookTarget]],
+        last_seen: Callable[[Bucket, str], Awaitable[PreviewJob | None]],
         trust: CallbackTrust | None,
         jitter: Callable[[], float],
     ) -> None:
@@ -102,6 +119,7 @@ class Webhooks:
         self._telemetry = telemetry
         self._clock = clock
         self._targets = targets
+        self._last_seen = last_seen
         self._trust = trust
         self._jitter = jitter
         self._tasks = BackgroundTasks()
@@ -109,14 +127,24 @@ class Webhooks:
         self._in_hand = 0
         self._looking: set[str] = set()
         self._is_failing = False
-        self._sending: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Semaphore] = {}
         self._depth_at = -DEPTH_SECONDS
+        self._idle_until = clock.now() + IDLE_SECONDS
+        self._unreadable_told_at = -HOUR_SECONDS
 
     async def promise(self, caller: str, target: str, job: PreviewJob) -> None:
         """Keep that the target is to be told of the job's end. StoreError."""
         name = event_id(target, job.bucket, job.job_id)
         delivery = Delivery(name, target, caller, job.bucket, job.job_id, self._clock.now())
-        await self._queue.put(delivery, 0.0 if job.state in TERMINAL else FIRST_LOOK_SECONDS)
+        has_ended, is_called_back = job.state in TERMINAL, self._is_called_back(job.bucket)
+        first = LONGEST_LOOK_SECONDS if is_called_back else FIRST_LOOK_SECONDS
+        await self._queue.put(delivery, 0.0 if has_ended else first)
+        bucket = self._buckets.find(job.bucket)
+        if is_called_back and not has_ended and bucket is not None:
+            # The callback may have come before there was a delivery to hasten.
+            seen = await self._last_seen(bucket, job.job_id)
+            if seen is not None and seen.state in TERMINAL:
+                await self._hasten([name])
 
     def told(self, job: PreviewJob) -> None:
         """A job was read: if it has ended, its deliveries are due now, at whichever replica."""
@@ -130,11 +158,19 @@ class Webhooks:
     async def round(self) -> None:
         """Take up what is due. A store that fails ends only the round."""
         if not self._targets():
-            return
+            # What is in the queue waits for its target, but no longer than with others.
+            if (now := self._clock.now()) < self._idle_until:
+                return
+            self._idle_until = now + IDLE_SECONDS
         try:
+            unreadable = []
             for delivery in await self._queue.take(MOST_AT_ONCE - self._in_hand, LEASE_SECONDS):
+                if isinstance(delivery, Unreadable):
+                    unreadable.append(delivery)
+                    continue
                 self._in_hand += 1
                 _ = self._tasks.start(self._advance(delivery), "webhook delivery")
+            await self._set_aside(unreadable)
             if time.monotonic() - self._depth_at >= DEPTH_SECONDS:
                 self._depth_at = time.monotonic()
                 self._report(await self._queue.depth())
@@ -144,6 +180,18 @@ class Webhooks:
             if not self._is_failing:
                 log.warning("the webhook queue cannot be used", error=str(error))
             self._is_failing = True
+
+    async def _set_aside(self, unreadable: Sequence[Unreadable]) -> None:
+        now = self._clock.now()
+        for each in unreadable:
+            if now - each.promised_at > LONGEST_LIFE_SECONDS:
+                await self._give_up(each, "unreadable")
+            else:
+                await self._queue.put_off(each, UNREADABLE_SECONDS)
+        if unreadable and now - self._unreadable_told_at >= HOUR_SECONDS:
+            self._unreadable_told_at = now
+            first = unreadable[0]
+            log.error("stored webhook deliveries cannot be read", id=first.id, error=first.why, count=len(unreadable))
 
     def _report(self, depth: Depth) -> None:
         oldest = 0.0 if depth.oldest_ended_at is None else max(0.0, self._clock.now() - depth.oldest_ended_at)
@@ -198,23 +246,31 @@ class Webhooks:
         if is_lost:
             await self._give_up(delivery, "lost")
             return None
-        works = self._trust is not None and self._trust.works(delivery.bucket)
-        interval = LONGEST_LOOK_SECONDS if works else min(LONGEST_LOOK_SECONDS, max(FIRST_LOOK_SECONDS, age / 4))
-        await self._queue.replace(delivery, interval)
+        is_called_back = self._is_called_back(delivery.bucket)
+        interval = (
+            LONGEST_LOOK_SECONDS if is_called_back else min(LONGEST_LOOK_SECONDS, max(FIRST_LOOK_SECONDS, age / 4))
+        )
+        await self._queue.put_off(delivery, interval)
         return None
+
+    def _is_called_back(self, bucket: str) -> bool:
+        return self._trust is not None and self._trust.works(bucket)
 
     async def _attempt(self, delivery: Delivery) -> None:
         name = delivery.target
-        target = self._targets().get(name)
-        if self._sending[name] >= MOST_PER_TARGET:
-            # A slow target keeps nobody else waiting.
-            await self._queue.replace(delivery, 1 + self._jitter())
-            return
-        self._sending[name] += 1
+        turn = self._turns.setdefault(name, asyncio.Semaphore(MOST_PER_TARGET))
         try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await turn.acquire()
+        except TimeoutError:
+            # A slow target keeps nobody else waiting.
+            await self._queue.put_off(delivery, 1 + self._jitter())
+            return
+        try:
+            target = self._targets().get(name)
             answer = await self._sender.send(target, delivery.id, delivery.body.encode()) if target else "unknown"
         finally:
-            self._sending[name] -= 1
+            turn.release()
         self._telemetry.webhook(name, answer)
         if answer in {"delivered", "gone"}:
             await self._queue.remove(delivery)
@@ -232,18 +288,22 @@ class Webhooks:
             attempt=delivery.attempts + 1,
         )
 
-    async def _give_up(self, delivery: Delivery, outcome: str) -> None:
-        if await self._queue.remove(delivery):
-            self._telemetry.webhook(delivery.target, outcome)
-            log.error(
-                "a webhook delivery is given up",
-                target=delivery.target,
-                id=delivery.id,
-                bucket=delivery.bucket,
-                job_id=delivery.job_id,
-                outcome=outcome,
-                attempts=delivery.attempts,
-            )
+    async def _give_up(self, delivery: Delivery | Unreadable, outcome: str) -> None:
+        if not await self._queue.remove(delivery):
+            return
+        if isinstance(delivery, Unreadable):
+            target = ""
+            fields: dict[str, object] = {"error": delivery.why}
+        else:
+            target = delivery.target
+            fields = {
+                "target": target,
+                "bucket": delivery.bucket,
+                "job_id": delivery.job_id,
+                "attempts": delivery.attempts,
+            }
+        self._telemetry.webhook(target, outcome)
+        log.error("a webhook delivery is given up", id=delivery.id, outcome=outcome, **fields)
 
     def _pause(self, attempts: int) -> float:
         """Seconds before the next attempt after so many: doubled each time, by half of it at random."""

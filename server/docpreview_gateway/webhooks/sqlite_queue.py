@@ -6,11 +6,9 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.storage.sqlite_file import SqliteFile
-from docpreview_gateway.webhooks.deliveries import DamagedDeliveryError, Delivery, Depth, packed, unpacked
+from docpreview_gateway.webhooks.deliveries import Depth, packed, read
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,19 +17,19 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.model.call import Clock
-
-log = structlog.get_logger("docpreview_gateway.webhooks")
+    from docpreview_gateway.webhooks.deliveries import Delivery, Unreadable
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS deliveries (
-  id TEXT PRIMARY KEY, due REAL NOT NULL, lease INTEGER NOT NULL, ended_at REAL NOT NULL, stored BLOB NOT NULL
+  id TEXT PRIMARY KEY, due REAL NOT NULL, lease INTEGER NOT NULL, promised_at REAL NOT NULL, ended_at REAL NOT NULL,
+  stored BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due);
 """
 
 
 class SqliteDeliveries:
-    """The port `DeliveryQueue`. The file is made by the first call: without webhooks there is none."""
+    """The port `DeliveryQueue`. The file is made by the first `put`: without webhooks there is none."""
 
     def __init__(self, path: Path, keys: CreateKeys, clock: Clock) -> None:
         self._path = path
@@ -53,18 +51,23 @@ class SqliteDeliveries:
                 self._file = await file.__aenter__()
             return self._file
 
+    async def _existing(self) -> SqliteFile | None:
+        """The file, if there is one."""
+        return await self._opened() if self._file is not None or self._path.exists() else None
+
     async def put(self, delivery: Delivery, delay: float) -> None:
         """Keep a delivery, unless there is one of its id."""
-        values = (delivery.id, self._clock.now() + delay, delivery.ended_at, packed(delivery, self._keys))
+        due, stored = self._clock.now() + delay, packed(delivery, self._keys)
+        values = (delivery.id, due, delivery.promised_at, delivery.ended_at, stored)
         await (await self._opened()).commit(partial(_changed, _PUT, values))
 
-    async def take(self, count: int, lease_seconds: float) -> list[Delivery]:
-        """Take deliveries that are due. Those that cannot be read are logged, and due again later."""
-        file, now = await self._opened(), self._clock.now()
-        if not await file.do(partial(_is_due, now)):
+    async def take(self, count: int, lease_seconds: float) -> list[Delivery | Unreadable]:
+        """Take deliveries that are due."""
+        file, now = await self._existing(), self._clock.now()
+        if file is None or not await file.do(partial(_is_due, now)):
             return []
         rows = await file.commit(partial(_taken, now, now + lease_seconds, count))
-        return read_all(rows, self._keys)
+        return [read(*row, self._keys) for row in rows]
 
     async def replace(self, delivery: Delivery, delay: float) -> bool:
         """Keep this in place of the delivery that was taken."""
@@ -78,34 +81,33 @@ class SqliteDeliveries:
         statement = "UPDATE deliveries SET due = ?, ended_at = ?, stored = ? WHERE id = ? AND lease = ?"
         return await (await self._opened()).commit(partial(_changed, statement, values)) == 1
 
-    async def remove(self, delivery: Delivery) -> bool:
+    async def put_off(self, delivery: Delivery | Unreadable, delay: float) -> bool:
+        """Have a delivery that was taken due later."""
+        values = (self._clock.now() + delay, delivery.id, delivery.lease)
+        statement = "UPDATE deliveries SET due = ? WHERE id = ? AND lease = ?"
+        return await (await self._opened()).commit(partial(_changed, statement, values)) == 1
+
+    async def remove(self, delivery: Delivery | Unreadable) -> bool:
         """Forget a delivery that was taken."""
         statement = "DELETE FROM deliveries WHERE id = ? AND lease = ?"
         return await (await self._opened()).commit(partial(_changed, statement, (delivery.id, delivery.lease))) == 1
 
     async def hasten(self, ids: Sequence[str]) -> None:
         """Make deliveries due at once that wait for the ends of their jobs."""
+        file = await self._existing()
+        if file is None:
+            return
         marks = ", ".join("?" * len(ids))
         statement = f"UPDATE deliveries SET due = ? WHERE ended_at = 0 AND id IN ({marks})"  # noqa: S608 - marks only
-        await (await self._opened()).commit(partial(_changed, statement, (self._clock.now(), *ids)))
+        await file.commit(partial(_changed, statement, (self._clock.now(), *ids)))
 
     async def depth(self) -> Depth:
         """What the queue holds."""
-        return await (await self._opened()).do(_depth)
+        file = await self._existing()
+        return Depth(0, 0, None) if file is None else await file.do(_depth)
 
 
-_PUT = "INSERT OR IGNORE INTO deliveries (id, due, lease, ended_at, stored) VALUES (?, ?, 0, ?, ?)"
-
-
-def read_all(rows: Sequence[tuple[str, int, bytes]], keys: CreateKeys) -> list[Delivery]:
-    """The deliveries of rows (id, lease, stored). One that cannot be read is logged, and left out."""
-    found = []
-    for name, lease, stored in rows:
-        try:
-            found.append(unpacked(stored, lease, keys))
-        except DamagedDeliveryError as error:
-            log.error("a stored webhook delivery cannot be read", id=name, error=str(error))  # noqa: TRY400 - no trace
-    return found
+_PUT = "INSERT OR IGNORE INTO deliveries (id, due, lease, promised_at, ended_at, stored) VALUES (?, ?, 0, ?, ?, ?)"
 
 
 def _changed(statement: str, values: tuple[object, ...], connection: sqlite3.Connection) -> int:
@@ -116,11 +118,11 @@ def _is_due(now: float, connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM deliveries WHERE due <= ? LIMIT 1", (now,)).fetchone() is not None
 
 
-def _taken(now: float, until: float, count: int, connection: sqlite3.Connection) -> list[tuple[str, int, bytes]]:
-    statement = "SELECT id, lease + 1, stored FROM deliveries WHERE due <= ? ORDER BY due LIMIT ?"
+def _taken(now: float, until: float, count: int, connection: sqlite3.Connection) -> list[tuple[str, int, float, bytes]]:
+    statement = "SELECT id, lease + 1, promised_at, stored FROM deliveries WHERE due <= ? ORDER BY due LIMIT ?"
     rows = connection.execute(statement, (now, count)).fetchall()
     update = "UPDATE deliveries SET due = ?, lease = ? WHERE id = ?"
-    connection.executemany(update, [(until, lease, name) for name, lease, _ in rows])
+    connection.executemany(update, [(until, lease, name) for name, lease, *_ in rows])
     return rows
 
 

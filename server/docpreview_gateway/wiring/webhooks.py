@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.webhooks import WebhookTarget
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.webhooks.deliveries import DeliveryQueue
     from docpreview_gateway.webhooks.delivering import WebhookTelemetry
 
@@ -55,7 +55,7 @@ class OutgoingWebhooks:
 
     @asynccontextmanager
     async def running(
-        self, upstream: Upstream, buckets: BucketRegistry, trust: CallbackTrust | None
+        self, upstream: Cached, buckets: BucketRegistry, trust: CallbackTrust | None
     ) -> AsyncIterator[Webhooks]:
         """Deliver while the context is open. The queue is opened by the first use of it."""
         async with AsyncExitStack() as stack:
@@ -67,6 +67,7 @@ class OutgoingWebhooks:
                 self._telemetry,
                 clock=self._clock,
                 targets=self._targets,
+                last_seen=upstream.last_seen,
                 trust=trust,
                 jitter=random.random,
             )

@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.webhooks import WebhookTarget
-from docpreview_gateway.webhooks.delivering import DAY_SECONDS, LEASE_SECONDS, MOST_PER_TARGET, NEVER_SECONDS, Webhooks
+from docpreview_gateway.webhooks.deliveries import Depth
+from docpreview_gateway.webhooks.delivering import (
+    DAY_SECONDS,
+    LEASE_SECONDS,
+    LONGEST_LIFE_SECONDS,
+    MOST_AT_ONCE,
+    MOST_PER_TARGET,
+    NEVER_SECONDS,
+    UNREADABLE_SECONDS,
+    Webhooks,
+)
 from docpreview_gateway.webhooks.sqlite_queue import SqliteDeliveries
 from tests.fakes.clock import FakeClock
 from tests.fakes.upstream import FakeUpstream
@@ -34,35 +45,58 @@ TARGETS = {name: WebhookTarget(name, f"https://{name}.example.com/", Path("unrea
 class World:
     """Webhooks over a SQLite file whose clock a test sets, a cloud in memory, and a sender that answers as told."""
 
+    path: Path
     queue: SqliteDeliveries
     clock: FakeClock
     upstream: FakeUpstream = field(default_factory=FakeUpstream)
     answers: dict[str, Answer] = field(default_factory=dict)
     sent: list[tuple[str, str]] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     depths: list[tuple[int, int, float]] = field(default_factory=list)
     targets: dict[str, WebhookTarget] = field(default_factory=lambda: dict(TARGETS))
     gate: asyncio.Event | None = None
+    is_called_back: bool = False
+    other: SqliteDeliveries | None = None
+    cached: dict[str, PreviewJob] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.webhooks = Webhooks(
-            self.queue,
+        self.webhooks = self._webhooks(self.queue)
+
+    def of_other_secret(self) -> Webhooks:
+        """Webhooks of a gateway over the same file whose secret is another."""
+        self.other = SqliteDeliveries(self.path, CreateKeys("", [bytes(32)]), self.clock)
+        return self._webhooks(self.other)
+
+    def _webhooks(self, queue: SqliteDeliveries) -> Webhooks:
+        return Webhooks(
+            queue,
             self.upstream,
             BucketRegistry([BUCKET]),
             self,
             self,
             clock=self.clock,
             targets=lambda: self.targets,
-            trust=None,
+            last_seen=self.last_seen,
+            trust=self,
             jitter=lambda: 1.0,
         )
 
     async def send(self, target: WebhookTarget, event_id: str, body: bytes) -> Answer:
         assert body
         self.sent.append((target.name, event_id))
+        self.addresses.append(target.url)
         if self.gate is not None and target.name == "orders":
             await self.gate.wait()
         return self.answers.get(target.name, "delivered")
+
+    def works(self, bucket: str) -> bool:
+        assert bucket == BUCKET.name
+        return self.is_called_back
+
+    async def last_seen(self, bucket: Bucket, job_id: str) -> PreviewJob | None:
+        assert bucket == BUCKET
+        return self.cached.get(job_id)
 
     def webhook(self, target: str, outcome: str) -> None:
         self.outcomes[target, outcome] += 1
@@ -86,11 +120,12 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     clock = FakeClock()
-    queue = SqliteDeliveries(tmp_path / "webhooks.db", CreateKeys("", [bytes(range(32))]), clock)
-    world = World(queue, clock)
+    path = tmp_path / "webhooks.db"
+    world = World(path, SqliteDeliveries(path, CreateKeys("", [bytes(range(32))]), clock), clock)
     yield world
     await world.webhooks.close()
-    await queue.close()
+    for queue in filter(None, (world.queue, world.other)):
+        await queue.close()
 
 
 async def test_a_job_that_runs_is_looked_at_until_it_ends_and_less_often_with_its_age(world: World) -> None:
@@ -193,8 +228,78 @@ async def test_what_a_stopped_process_had_in_hand_is_sent_when_its_lease_ends(wo
     assert world.outcomes == {("orders", "delivered"): 1}
 
 
-async def test_without_targets_nothing_is_read(world: World) -> None:
-    world.targets.clear()
-    world.upstream.asked.clear()
-    await world.after(60)
-    assert (world.upstream.asked, world.depths) == ([], [])
+async def test_without_any_target_in_the_policy_deliveries_wait_and_end_as_others_do(world: World) -> None:
+    """Its last target may be away by mistake; what is never sent does not stay for ever."""
+    await world.webhooks.promise("shop", "orders", world.job())
+    targets, world.targets = world.targets, {}
+    await world.after(3600)
+    assert world.outcomes == {("orders", "unknown"): 1}
+    await world.after(1)
+    assert world.outcomes == {("orders", "unknown"): 1}
+    await world.webhooks.promise("shop", "mail", world.job("d2"))
+    await world.after(DAY_SECONDS + 1)
+    await world.after(DAY_SECONDS + 1)
+    assert world.outcomes["orders", "expired"] == world.outcomes["mail", "expired"] == 1
+    assert (world.sent, await world.queue.depth()) == ([], Depth(0, 0, None))
+    world.targets = targets
+
+
+async def test_a_target_gets_its_events_at_the_address_that_the_policy_has_at_each_attempt(world: World) -> None:
+    world.answers["orders"] = "refused"
+    await world.webhooks.promise("shop", "orders", world.job())
+    await world.after(1)
+    world.targets["orders"] = WebhookTarget("orders", "https://new.example.com/", Path("unread"))
+    world.answers.clear()
+    await world.after(10)
+    assert world.addresses == ["https://orders.example.com/", "https://new.example.com/"]
+
+
+async def test_a_delivery_that_cannot_be_read_is_said_once_an_hour_and_given_up_after_the_longest_life(
+    world: World,
+) -> None:
+    """Its secret left the key file, or a newer version wrote it: both may come back."""
+    with structlog.testing.capture_logs() as lines:
+        await world.of_other_secret().promise("shop", "orders", world.job())
+        for _ in range(7):
+            await world.after(UNREADABLE_SECONDS + 1)
+        said = [line for line in lines if line["event"] == "stored webhook deliveries cannot be read"]
+        assert len(said) == 2
+        assert said[0]["error"] == "it was made with a secret that is not in ledger.key_file"
+        assert (await world.queue.depth()).waiting == 1
+        assert not world.outcomes
+        await world.after(LONGEST_LIFE_SECONDS)
+    assert world.outcomes == {("", "unreadable"): 1}
+    assert await world.queue.depth() == Depth(0, 0, None)
+    assert [line["outcome"] for line in lines if line["event"] == "a webhook delivery is given up"] == ["unreadable"]
+
+
+async def test_deliveries_that_cannot_be_read_keep_no_other_waiting(world: World) -> None:
+    other = world.of_other_secret()
+    for number in range(MOST_AT_ONCE):
+        await other.promise("shop", "orders", world.job(f"u{number}"))
+    world.clock.time += 1
+    await world.webhooks.promise("shop", "orders", world.job())
+    await world.after(0)
+    await world.after(0)
+    assert world.outcomes == {("orders", "delivered"): 1}
+
+
+async def test_while_callbacks_come_a_job_is_not_looked_at_before_it_is_a_minute_old(world: World) -> None:
+    world.is_called_back = True
+    await world.webhooks.promise("shop", "orders", world.job(state=PreviewJob.STATE_RUNNING))
+    for _ in range(59):
+        await world.after(1)
+    assert world.upstream.asked == []
+    world.webhooks.told(world.job())
+    await world.webhooks.drained()
+    await world.after(0)
+    assert world.outcomes == {("orders", "delivered"): 1}
+
+
+async def test_a_callback_that_came_before_the_promise_was_kept_is_not_missed(world: World) -> None:
+    world.is_called_back = True
+    running = world.job(state=PreviewJob.STATE_RUNNING)
+    world.cached["d1"] = world.job()
+    await world.webhooks.promise("shop", "orders", running)
+    await world.after(0)
+    assert world.outcomes == {("orders", "delivered"): 1}
