@@ -15,6 +15,7 @@ from docpreview_gateway.doctor.local_checks import local_findings
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.doctor.store_checks import store_findings
+from docpreview_gateway.doctor.webhook_checks import webhook_findings
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.reloading import InvalidFileError
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 HTTPS = 443
 
 
-async def run_checks(settings: Settings) -> list[Finding]:
-    """The findings of all checks. No check creates a job. A problem of one part does not stop the others."""
+async def run_checks(settings: Settings, *, send_events: bool = False) -> list[Finding]:
+    """The findings of all checks. No check creates a job. A problem of one part does not stop the others.
+
+    With `send_events` each target of webhooks gets a test event.
+    """
     clock = SystemClock()
     found = [
         *local_findings(settings, clock.now()),
@@ -40,6 +44,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
         *await _redis(settings, clock),
         *await store_findings(settings),
         *await callback_findings(settings, clock),
+        *await webhook_findings(settings, clock, send=send_events),
     ]
     try:
         credentials = cloud_credentials(settings, clock)

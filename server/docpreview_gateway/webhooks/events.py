@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 JOB_ENDED = "dev.docpreview.job.ended.v1"
+TEST = "dev.docpreview.webhook.test.v1"
+"""The type of the event that `doctor --webhooks` sends; it has no `data`."""
+
+SOURCE = "/docpreview"
 
 
 def event_id(target: str, bucket: str, job_id: str) -> str:
@@ -37,7 +41,7 @@ def job_ended(event: str, job: PreviewJob, now: datetime) -> str:
         {
             "specversion": "1.0",
             "id": event,
-            "source": f"/docpreview/buckets/{quote(job.bucket, safe='')}",
+            "source": f"{SOURCE}/buckets/{quote(job.bucket, safe='')}",
             "type": JOB_ENDED,
             "subject": job.job_id,
             "time": time,
