@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 import typer
 
+from docpreview_client import DocPreviewClient
 from docpreview_client.cli import listening
 from docpreview_client.cli.json_view import JsonView
 from docpreview_client.cli.listening import Listening, ListenOptions
 from docpreview_client.cli.session import Session
+from docpreview_emulator import Emulator
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.fakes.webhook_receiver import Receiver
-from tests.integration.conftest import BUCKET, until
+from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.money import ONE_PAGE
 from tests.integration.test_webhooks import new_secret
 
@@ -22,6 +26,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.conftest import World
+
+
+class Said(JsonView):
+    """What the command says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 async def test_each_job_that_ends_is_one_event_that_verifies(world: World, tmp_path: Path) -> None:
@@ -83,3 +98,29 @@ def test_an_unusable_secret_is_refused_without_quoting_it(tmp_path: Path, text: 
     with pytest.raises(typer.BadParameter) as refused:
         ListenOptions(forward_to="http://127.0.0.1:1", secret_file=tmp_path / "secret").secret()
     assert not text or text not in refused.value.message.replace(str(tmp_path), "").replace("/secret must", "")
+
+
+async def test_a_gateway_that_is_away_for_a_while_is_waited_for() -> None:
+    """And said once: events of jobs that ended meanwhile come when it is back."""
+    said = Said()
+    async with AsyncExitStack() as first_run, Emulator() as emulator, Receiver().listening() as receiver:
+        emulator.put_object(BUCKET, REGION, "a.pdf", ONE_PAGE)
+        emulator.hold_jobs()
+        first = await first_run.enter_async_context(Gateway(settings(emulator)))
+        address = f"127.0.0.1:{first.port}"
+        async with DocPreviewClient(address) as client, asyncio.timeout(90):
+            session = Session(client=client, view=said, timeout=timedelta(seconds=2))
+            options = ListenOptions(forward_to=receiver.url)
+            running = asyncio.create_task(listening.listen(session, BUCKET, options))
+            await until(lambda: len(said.notes) == 2)
+            made = await client.create(BUCKET, "a.pdf", output_object="out/${Number}.jpg")
+            await first_run.aclose()
+            await until(lambda: "Trying again" in said.notes[-1])
+            emulator.release_jobs()
+            async with Gateway(settings(emulator, listen=address)):
+                (received,) = await receiver.next(seconds=60)
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+    assert received.event["subject"] == made.job_id
+    assert sum("Trying again" in note for note in said.notes) == 1

@@ -21,6 +21,7 @@ from google.protobuf import json_format
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client.cli.session import Session
+from docpreview_client.errors import TransientError
 from docpreview_client.watching import TERMINAL_STATES
 
 LOOK_SECONDS: Final = 2.0
@@ -102,15 +103,24 @@ class Listening:
 
 
 async def listen(session: Session, bucket: str, options: ListenOptions) -> None:
-    """Follow jobs and forward events until the command is interrupted."""
+    """Follow jobs and forward events until interrupted. A gateway that has answered once is waited for."""
     address, secret = options.address(), options.secret()
     if options.secret_file is None:
         session.view.note(f"Signing secret: {secret}")
     session.view.note(f"Events of jobs of {bucket} that are created from now on go to {address}. Ctrl-C ends.")
     listening = Listening(bucket, lambda name, body: post(address, secret, name, body))
+    await listening.look(session)
+    is_away = False
     while True:
-        await listening.look(session)
         await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await listening.look(session)
+        except TransientError as error:
+            if not is_away:
+                session.view.note(f"The gateway does not answer ({error.message}). Trying again.")
+            is_away = True
+        else:
+            is_away = False
 
 
 def event(job: PreviewJob) -> tuple[str, bytes]:
