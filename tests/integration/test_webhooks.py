@@ -19,13 +19,16 @@ from prometheus_client import generate_latest
 
 from docpreview_client import ClientOptions, DocPreviewClient, DocPreviewError
 from docpreview_emulator import Emulator
+from docpreview_gateway.callbacks.trust import LEAST
 from docpreview_gateway.settings.access import PolicySettings
-from docpreview_gateway.settings.sections import SharedStateSettings
+from docpreview_gateway.settings.sections import CallbackSettings, SharedStateSettings
+from docpreview_gateway.webhooks.delivering import FIRST_LOOK_SECONDS
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.fakes.webhook_receiver import Receiver
 from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.identity import Policy
 from tests.integration.money import ONE_PAGE
+from tests.integration.test_callbacks import free_port, reads
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -257,6 +260,36 @@ async def test_a_repeated_create_is_one_job_and_one_event(hooks: Hooks) -> None:
         await until(lambda: attempts(gateway, "delivered") == 1)
         await until(lambda: queued(gateway) == 0)
         assert len(hooks.receiver.received) == 1
+
+
+async def test_while_callbacks_come_a_job_that_nobody_watches_costs_one_read(hooks: Hooks) -> None:
+    """The callback makes it, and the event is sent at once."""
+    port = free_port()
+    callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{port}/cb", listen=f"127.0.0.1:{port}")
+    async with hooks.gateway(callbacks=callbacks) as (gateway, client), asyncio.timeout(90):
+        for count in range(1, LEAST + 1):
+            await hooks.create(client)
+            await hooks.receiver.next(count)
+        await until(lambda: gateway.callbacks.trust.works(BUCKET))
+        hooks.emulator.hold_jobs()
+        job = await hooks.create(client)
+        before = reads(hooks.emulator)
+        await asyncio.sleep(2 * FIRST_LOOK_SECONDS)
+        assert reads(hooks.emulator) == before
+        hooks.emulator.release_jobs()
+        received = (await hooks.receiver.next(LEAST + 1))[-1]
+        assert received.event["subject"] == job.job_id
+        assert reads(hooks.emulator) == before + 1
+
+
+async def test_the_log_says_why_a_target_has_not_taken_an_event(hooks: Hooks) -> None:
+    hooks.receiver.answers = [418]
+    with structlog.testing.capture_logs() as lines:
+        async with hooks.gateway() as (gateway, client), asyncio.timeout(60):
+            await hooks.create(client)
+            await until(lambda: attempts(gateway, "delivered") == 1)
+    said = [(line["outcome"], line["detail"]) for line in lines if line["event"] == "webhook"]
+    assert said == [("refused", "status 418"), ("delivered", "status 204")]
 
 
 async def test_secrets_and_addresses_reach_no_log_and_no_metric(hooks: Hooks) -> None:

@@ -13,9 +13,14 @@ from docpreview_gateway.settings.limits import Section
 
 
 def _webhook_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.username or parts.password or parts.fragment or not parts.hostname:
-        raise ValueError("must be an address such as https://orders.example.com/previews, without user and fragment")
+    what = "must be an address such as https://orders.example.com/previews, without user and fragment"
+    try:
+        parts = urlsplit(value)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # also of a port or a name that cannot be
+        raise ValueError(what) from None
+    if parts.username or parts.password or parts.fragment or not host:
+        raise ValueError(what)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ValueError("must begin with https://; http:// is for a receiver on this machine, such as 127.0.0.1")
     return value

@@ -21,6 +21,7 @@ from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.webhooks.deliveries import Delivery, Unreadable
 from docpreview_gateway.webhooks.events import event_id, job_ended
+from docpreview_gateway.webhooks.sender import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.webhooks import WebhookTarget
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.webhooks.deliveries import DeliveryQueue, Depth
-    from docpreview_gateway.webhooks.sender import Answer
 
 log = structlog.get_logger("docpreview_gateway.webhooks")
 
@@ -81,7 +81,7 @@ class WebhookTelemetry(Protocol):
     """Counts deliveries."""
 
     def webhook(self, target: str, outcome: str) -> None:
-        """Count an attempt by its `Answer`, or a delivery that is given up.
+        """Count an attempt by its `Outcome`, or a delivery that is given up.
 
         It is `expired`, `lost` without its job, or `unreadable`, and then of no known target.
         """
@@ -268,11 +268,12 @@ class Webhooks:
             return
         try:
             target = self._targets().get(name)
-            answer = await self._sender.send(target, delivery.id, delivery.body.encode()) if target else "unknown"
+            body = delivery.body.encode()
+            answer = await self._sender.send(target, delivery.id, body) if target else Answer("unknown")
         finally:
             turn.release()
-        self._telemetry.webhook(name, answer)
-        if answer in {"delivered", "gone"}:
+        self._telemetry.webhook(name, answer.outcome)
+        if answer.outcome in {"delivered", "gone"}:
             await self._queue.remove(delivery)
         elif self._clock.now() - delivery.ended_at > DAY_SECONDS:
             await self._give_up(delivery, "expired")
@@ -284,7 +285,8 @@ class Webhooks:
             target=name,
             id=delivery.id,
             job_id=delivery.job_id,
-            outcome=answer,
+            outcome=answer.outcome,
+            detail=answer.detail,
             attempt=delivery.attempts + 1,
         )
 

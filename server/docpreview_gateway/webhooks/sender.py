@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import aiohttp
 
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 15.0
 
-Answer = Literal["delivered", "gone", "refused", "unreachable", "timeout", "secret"]
-"""`refused` is any other status than 2xx and 410, redirects included; `secret`: the file of the secrets is unusable."""
+Outcome = Literal["delivered", "gone", "refused", "unreachable", "timeout", "secret", "unknown"]
+"""What came of an attempt.
+
+`refused` is any other status than 2xx and 410, redirects included; `secret`: the file of the secrets is unusable;
+`unknown`: the policy has no such target.
+"""
+
+
+class Answer(NamedTuple):
+    """What came of an attempt, and the status or the kind of failure for the log, without addresses."""
+
+    outcome: Outcome
+    detail: str = ""
 
 
 class Sender:
@@ -37,19 +48,19 @@ class Sender:
             # Read each time, in a thread: a replaced secret counts at once, and none stays in memory.
             text = await asyncio.to_thread(target.secret_file.read_text, "ascii")
             headers = signature_headers(event_id, int(self._clock.now()), body, parse_secrets(text))
-        except (OSError, UnicodeDecodeError, SecretsError):
-            return "secret"
+        except (OSError, UnicodeDecodeError, SecretsError) as error:
+            return Answer("secret", type(error).__name__)
         headers |= {"content-type": CONTENT_TYPE, "user-agent": "docpreview-gateway"}
         try:
             async with self._session.post(target.url, data=body, headers=headers, allow_redirects=False) as reply:
-                return _answer(reply.status)
+                return Answer(_outcome(reply.status), f"status {reply.status}")
         except TimeoutError:
-            return "timeout"
-        except (aiohttp.ClientError, OSError):
-            return "unreachable"
+            return Answer("timeout")
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+            return Answer("unreachable", type(error).__name__)
 
 
-def _answer(status: int) -> Answer:
+def _outcome(status: int) -> Outcome:
     if status == HTTPStatus.GONE:
         return "gone"
     return "delivered" if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES else "refused"

@@ -385,6 +385,9 @@ def test_a_caller_may_name_the_webhooks_that_its_entry_names(tmp_path: Path) -> 
         "ftp://orders.example.com/",
         "orders.example.com",
         "https://",
+        "https://orders.example.com:99999/",
+        f"https://{'x' * 64}.example.com/",
+        "https://[::1/",
     ],
 )
 def test_an_address_that_is_unsafe_or_none_is_a_mistake(tmp_path: Path, url: str) -> None:

@@ -28,6 +28,7 @@ from docpreview_gateway.webhooks.delivering import (
     UNREADABLE_SECONDS,
     Webhooks,
 )
+from docpreview_gateway.webhooks.sender import Answer
 from docpreview_gateway.webhooks.sqlite_queue import SqliteDeliveries
 from tests.fakes.clock import FakeClock
 from tests.fakes.upstream import FakeUpstream
@@ -35,7 +36,7 @@ from tests.fakes.upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.webhooks.sender import Answer
+    from docpreview_gateway.webhooks.sender import Outcome
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 TARGETS = {name: WebhookTarget(name, f"https://{name}.example.com/", Path("unread")) for name in ("orders", "mail")}
@@ -49,7 +50,7 @@ class World:
     queue: SqliteDeliveries
     clock: FakeClock
     upstream: FakeUpstream = field(default_factory=FakeUpstream)
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Outcome] = field(default_factory=dict)
     sent: list[tuple[str, str]] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -88,7 +89,7 @@ class World:
         self.addresses.append(target.url)
         if self.gate is not None and target.name == "orders":
             await self.gate.wait()
-        return self.answers.get(target.name, "delivered")
+        return Answer(self.answers.get(target.name, "delivered"))
 
     def works(self, bucket: str) -> bool:
         assert bucket == BUCKET.name
