@@ -100,9 +100,17 @@ def test_an_unusable_secret_is_refused_without_quoting_it(tmp_path: Path, text: 
     assert not text or text not in refused.value.message.replace(str(tmp_path), "").replace("/secret must", "")
 
 
-async def test_a_gateway_that_is_away_for_a_while_is_waited_for() -> None:
+async def test_without_notes_a_secret_has_to_be_given(world: World) -> None:
+    """`--json` prints none: a new secret would be known to nobody."""
+    session = Session(client=world.client, view=JsonView(), timeout=None)
+    with pytest.raises(typer.BadParameter, match="needed with --json"):
+        await listening.listen(session, BUCKET, ListenOptions(forward_to="http://127.0.0.1:1"))
+
+
+async def test_a_gateway_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
     """And said once: events of jobs that ended meanwhile come when it is back."""
     said = Said()
+    (tmp_path / "secret").write_text(new_secret())
     async with AsyncExitStack() as first_run, Emulator() as emulator, Receiver().listening() as receiver:
         emulator.put_object(BUCKET, REGION, "a.pdf", ONE_PAGE)
         emulator.hold_jobs()
@@ -110,9 +118,9 @@ async def test_a_gateway_that_is_away_for_a_while_is_waited_for() -> None:
         address = f"127.0.0.1:{first.port}"
         async with DocPreviewClient(address) as client, asyncio.timeout(90):
             session = Session(client=client, view=said, timeout=timedelta(seconds=2))
-            options = ListenOptions(forward_to=receiver.url)
+            options = ListenOptions(forward_to=receiver.url, secret_file=tmp_path / "secret")
             running = asyncio.create_task(listening.listen(session, BUCKET, options))
-            await until(lambda: len(said.notes) == 2)
+            await until(lambda: len(said.notes) == 1)
             made = await client.create(BUCKET, "a.pdf", output_object="out/${Number}.jpg")
             await first_run.aclose()
             await until(lambda: "Trying again" in said.notes[-1])

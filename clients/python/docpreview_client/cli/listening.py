@@ -20,6 +20,7 @@ import typer
 from google.protobuf import json_format
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client.cli.json_view import JsonView
 from docpreview_client.cli.session import Session
 from docpreview_client.errors import TransientError
 from docpreview_client.watching import TERMINAL_STATES
@@ -105,6 +106,8 @@ class Listening:
 async def listen(session: Session, bucket: str, options: ListenOptions) -> None:
     """Follow jobs and forward events until interrupted. A gateway that has answered once is waited for."""
     address, secret = options.address(), options.secret()
+    if options.secret_file is None and isinstance(session.view, JsonView):
+        raise typer.BadParameter("is needed with --json, which does not print a new secret", param_hint="--secret-file")
     if options.secret_file is None:
         session.view.note(f"Signing secret: {secret}")
     session.view.note(f"Events of jobs of {bucket} that are created from now on go to {address}. Ctrl-C ends.")
