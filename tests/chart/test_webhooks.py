@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
 import yaml
 
-from tests.chart.helm import Manifest, manifests, one, rendered
+from tests.chart.helm import Manifest, manifests, one, rendered, rendered_notes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER = "/etc/docpreview/webhooks"
 
@@ -29,6 +35,14 @@ def test_the_network_policy_passes_to_the_named_receivers_on_their_ports_only() 
     rules = one(manifests(rendered("production")), "NetworkPolicy")["spec"]["egress"]
     (rule,) = [rule for rule in rules if {"protocol": "TCP", "port": 8443} in rule["ports"]]
     assert rule == {"to": [{"ipBlock": {"cidr": "10.30.0.0/24"}}], "ports": [{"protocol": "TCP", "port": 8443}]}
+
+
+@pytest.mark.parametrize("kept", ["", "state.existingClaim=records"])
+def test_the_notes_say_where_events_are_lost_with_the_pod(tmp_path: Path, kept: str) -> None:
+    """A single replica without a volume of its own."""
+    policy = ("--set", "auth.insecure=false,policy.secretName=p,tls.plaintext=true,webhooks.secretName=w")
+    said = "lost with the pod. Set state.existingClaim" in rendered_notes(tmp_path, "minimal", *policy, "--set", kept)
+    assert said is not bool(kept)
 
 
 def test_without_webhooks_there_is_neither_folder_nor_rule() -> None:
