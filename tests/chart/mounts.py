@@ -26,6 +26,7 @@ callers:
     buckets: [{bucket: docs-gz-1250000000, input_prefixes: [""]}]
 """
 LEDGER_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"
+WEBHOOK_SECRET = f"whsec_{LEDGER_KEY}"
 CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
@@ -58,6 +59,9 @@ def _files(volume: dict[str, Any], found: list[Manifest]) -> dict[str, str]:
     if "emptyDir" in volume:
         return {}
     if "secret" in volume:
+        if volume["name"] == "webhooks":
+            # All keys of the Secret, whatever they are called: here the one of the policy's target.
+            return {"orders": WEBHOOK_SECRET}
         return {item["path"]: text for item, text in _secret(volume["secret"]["items"])}
     name = volume["configMap"]["name"]
     (data,) = [item["data"] for item in found if item["kind"] == "ConfigMap" and item["metadata"]["name"] == name]

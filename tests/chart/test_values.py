@@ -135,6 +135,8 @@ def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configma
         ("minimal", ["auth.insecure=false"], "who may call?"),
         ("minimal", ["policy.secretName=x"], "(set: auth.insecure, policy.secretName)"),
         ("minimal", ["auth.insecure=false", "policy.secretName=x"], "tls: a policy needs"),
+        ("production", ["webhooks.secretName="], "webhooks.secretName: missing, and policy.document.webhooks.orders"),
+        ("minimal", ["webhooks.secretName=x"], "webhooks.secretName: the targets of webhooks are in the policy"),
         ("production", ["tls.plaintext=true"], "take one of them away"),
         ("minimal", ["replicaCount=2"], "sharedState: more than one gateway"),
         ("minimal", ["autoscaling.enabled=true"], "sharedState: more than one gateway"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.imported import OldIds
-    from docpreview_gateway.creates.ports import CallbackTrust, CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CallbackTrust, CreatesTelemetry, CreateStore, Webhooks
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
@@ -66,6 +66,7 @@ class Recorded:
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     keys: CreateKeys = KEYS
     old: OldIds | None = None
+    webhooks: Webhooks | None = None
 
     def __post_init__(self) -> None:
         upstream, store, keys, times = self.upstream, self.store, self.keys, self.times
@@ -79,6 +80,7 @@ class Recorded:
             telemetry=telemetry,
             timing=timing,
             is_exclusive=lambda bucket: bucket.exclusive,
+            webhooks=self.webhooks,
         )
         self.leases = PageLeases(store, self.journal, times, replica="one")
         self.attempts = Attempts(
@@ -90,6 +92,7 @@ class Recorded:
             self.buckets,
             store,
             self.attempts,
+            outcomes=self.outcomes,
             drafts=Drafts(keys, timing, self.old),
             rendered=RenderedJobs(upstream, self.tags, keys),
             history=self.history,

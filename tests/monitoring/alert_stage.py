@@ -132,13 +132,14 @@ class Trial:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return bearer(self.policy.tokens["one"]) if hasattr(self, "policy") else ()
 
-    async def create(self, gateway: Running, request_id: str = "", **options: Any) -> str:
+    async def create(self, gateway: Running, request_id: str = "", webhook: str = "", **options: Any) -> str:
         """The id of a new job, or the reason of the error."""
         request = CreatePreviewJobRequest(
             bucket=BUCKET,
             input_object=DOCUMENT,
             output=ObjectLocation(object="previews/${Number}.jpg"),
             request_id=request_id,
+            webhook=webhook,
         )
         for name, value in options.items():
             setattr(request.options, name, value)

@@ -10,13 +10,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import trustme
+import yaml
 
 from tests.edge_process import EdgeProcess, edge_settings, free_port
+from tests.fakes.webhook_receiver import Receiver
 from tests.faults import http2
 from tests.faults.open_loop import PATH
 from tests.faults.test_silent_callers import strangers
 from tests.integration.conftest import until
 from tests.integration.test_certificates import NOW, Site, kubernetes_swap
+from tests.integration.test_webhooks import new_secret
 from tests.integration.test_workers import worker_pids
 from tests.monitoring.alert_stage import said
 from tests.monitoring.faults import fault
@@ -151,3 +154,27 @@ async def edge_keeps_old_certificates(trial: Trial) -> None:
         kubernetes_swap(mount, good, 2)
         said(await shell.mend("edge-keeps-old-certificates"))
         await trial.ends("DocpreviewEdgeKeepsOldCertificates")
+
+
+@fault("DocpreviewWebhooksUndelivered")
+async def receiver_of_webhooks_down(trial: Trial) -> None:
+    """Nothing listens at the address of a target. The cure: it listens again."""
+    receiver = Receiver()
+    async with receiver.listening():
+        pass
+    changes = trial.policed(webhooks=["orders"])
+    secret = trial.folder / "orders.secret"
+    secret.write_text(new_secret())
+    whole = yaml.safe_load(trial.policy.path.read_text())
+    whole["webhooks"] = {"orders": {"url": receiver.url, "secret_file": str(secret)}}
+    trial.policy.path.write_text(yaml.safe_dump(whole))
+    async with trial.gateway(**changes) as gateway:
+        await trial.create(gateway, webhook="orders")
+        trial.emulator.release_jobs()
+        await trial.fires("DocpreviewWebhooksUndelivered")
+        text = said(await trial.shell(gateway).diagnose("webhooks-undelivered"))
+        assert 'outcome="unreachable"' in text
+        assert '"target":"orders"' in text
+        async with receiver.listening():
+            await trial.ends("DocpreviewWebhooksUndelivered")
+        assert len(receiver.received) == 1

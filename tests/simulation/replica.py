@@ -161,6 +161,7 @@ class Replica:
             buckets,
             self.store,
             attempts,
+            outcomes=outcomes,
             drafts=Drafts(keys, timing),
             rendered=RenderedJobs(upstream, FakeTags(), keys),
             history=history,

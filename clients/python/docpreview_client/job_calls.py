@@ -47,8 +47,8 @@ class JobCalls(Lifecycle):
             input_object: Key of the source document, 1 to 850 bytes.
             output_object: Template of the results' keys. Its last part must contain `${Number}` or `${Page}`; for
                 spreadsheets the path must also contain `${SheetID}`.
-            fields: See CreateFields: `output_bucket`, `options`, `queue_id`, `user_data`, `request_id`, `preset`, and
-                those of every call. `timeout` is by default `Deadlines.unary`.
+            fields: See CreateFields: `output_bucket`, `options`, `queue_id`, `user_data`, `request_id`, `preset`,
+                `webhook`, and those of every call. `timeout` is by default `Deadlines.unary`.
 
         Raises:
             OutcomeUnknown: The job may or may not exist. Also raised when the deadline passes or the connection

@@ -26,6 +26,7 @@ class CreateFields(CallFields, total=False):
         request_id: A UUID, such as `str(uuid.uuid4())`. Reuse it with the same request after any failure: all
             of the attempts together make one job. Default: a new one for each call (`ClientOptions.request_ids`).
         preset: Name of options that the gateway's policy has for this caller; `options` overrides them.
+        webhook: Name of a target of the gateway's policy that is told when the job has ended.
     """
 
     output_bucket: str
@@ -34,6 +35,7 @@ class CreateFields(CallFields, total=False):
     user_data: str
     request_id: str
     preset: str
+    webhook: str
 
 
 class ListFields(CallFields, total=False):
@@ -72,6 +74,7 @@ def create_request(
         user_data=fields.get("user_data", ""),
         request_id=fields.get("request_id") or (str(uuid4()) if request_ids else ""),
         preset=fields.get("preset", ""),
+        webhook=fields.get("webhook", ""),
     )
 
 

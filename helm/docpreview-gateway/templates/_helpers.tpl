@@ -168,6 +168,14 @@ seccompProfile:
 {{- if ne (len $ways) 1 }}
 {{- fail (printf "who may call? Set exactly one of policy.document, policy.secretName, policy.configMapName and auth.insecure (set: %s)" (join ", " $ways | default "none")) }}
 {{- end }}
+{{- range $name, $target := (.Values.policy.document | default dict).webhooks }}
+{{- if and (hasPrefix "/etc/docpreview/webhooks/" $target.secret_file) (not $.Values.webhooks.secretName) }}
+{{- fail (printf "webhooks.secretName: missing, and policy.document.webhooks.%s has its secret there: kubectl create secret generic NAME --from-literal=%s=whsec_$(openssl rand -base64 32)" $name (base $target.secret_file)) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.webhooks.secretName (not (include "gw.hasPolicy" .)) }}
+{{- fail "webhooks.secretName: the targets of webhooks are in the policy, and there is none" }}
+{{- end }}
 {{- if and (include "gw.hasPolicy" .) (not (include "gw.tlsSecret" .)) (not .Values.tls.plaintext) }}
 {{- fail "tls: a policy needs tls.secretName or certificate.enabled, or tls.plaintext: true when something before the gateway does TLS" }}
 {{- end }}

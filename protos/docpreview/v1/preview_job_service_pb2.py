@@ -18,7 +18,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a docpreview/v1/error_reason.proto\x1a\x1f\x64ocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x01\n\x17\x43reatePreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\t\x12\x14\n\x0cinput_object\x18\x03 \x01(\t\x12-\n\x06output\x18\x04 \x01(\x0b\x32\x1d.docpreview.v1.ObjectLocation\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.docpreview.v1.PreviewOptions\x12\x11\n\tuser_data\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0e\n\x06preset\x18\x08 \x01(\t\"g\n\x14GetPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"n\n\x1a\x42\x61tchGetPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x1b\x42\x61tchGetPreviewJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.docpreview.v1.PreviewJob\x12\x17\n\x0fmissing_job_ids\x18\x02 \x03(\t\"\x9c\x03\n\x16ListPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x1f.docpreview.v1.PreviewJob.State\x12:\n\x05order\x18\x04 \x01(\x0e\x32+.docpreview.v1.ListPreviewJobsRequest.Order\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12\x15\n\rinclude_pages\x18\t \x01(\x08\"N\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_NEWEST_FIRST\x10\x01\x12\x16\n\x12ORDER_OLDEST_FIRST\x10\x02\"[\n\x17ListPreviewJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.docpreview.v1.PreviewJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x94\x01\n\x15WaitPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cpage_url_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"i\n\x16WatchPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x17WatchPreviewJobResponse\x12&\n\x03job\x18\x01 \x01(\x0b\x32\x19.docpreview.v1.PreviewJob\"k\n\x17WatchPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x02\n\x18WatchPreviewJobsResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x19.docpreview.v1.PreviewJobH\x00\x12\x41\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x30.docpreview.v1.WatchPreviewJobsResponse.JobErrorH\x00\x12\x46\n\theartbeat\x18\x03 \x01(\x0b\x32\x31.docpreview.v1.WatchPreviewJobsResponse.HeartbeatH\x00\x1a\x0b\n\tHeartbeat\x1aW\n\x08JobError\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.docpreview.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\tB\x07\n\x05\x65vent2\xa9\x05\n\x11PreviewJobService\x12U\n\x10\x43reatePreviewJob\x12&.docpreview.v1.CreatePreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12O\n\rGetPreviewJob\x12#.docpreview.v1.GetPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12l\n\x13\x42\x61tchGetPreviewJobs\x12).docpreview.v1.BatchGetPreviewJobsRequest\x1a*.docpreview.v1.BatchGetPreviewJobsResponse\x12`\n\x0fListPreviewJobs\x12%.docpreview.v1.ListPreviewJobsRequest\x1a&.docpreview.v1.ListPreviewJobsResponse\x12Q\n\x0eWaitPreviewJob\x12$.docpreview.v1.WaitPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12\x62\n\x0fWatchPreviewJob\x12%.docpreview.v1.WatchPreviewJobRequest\x1a&.docpreview.v1.WatchPreviewJobResponse0\x01\x12\x65\n\x10WatchPreviewJobs\x12&.docpreview.v1.WatchPreviewJobsRequest\x1a\'.docpreview.v1.WatchPreviewJobsResponse0\x01\x42u\n\x11\x63om.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a docpreview/v1/error_reason.proto\x1a\x1f\x64ocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x01\n\x17\x43reatePreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\t\x12\x14\n\x0cinput_object\x18\x03 \x01(\t\x12-\n\x06output\x18\x04 \x01(\x0b\x32\x1d.docpreview.v1.ObjectLocation\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.docpreview.v1.PreviewOptions\x12\x11\n\tuser_data\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0e\n\x06preset\x18\x08 \x01(\t\x12\x0f\n\x07webhook\x18\t \x01(\t\"g\n\x14GetPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"n\n\x1a\x42\x61tchGetPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"_\n\x1b\x42\x61tchGetPreviewJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.docpreview.v1.PreviewJob\x12\x17\n\x0fmissing_job_ids\x18\x02 \x03(\t\"\x9c\x03\n\x16ListPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\t\x12/\n\x06states\x18\x03 \x03(\x0e\x32\x1f.docpreview.v1.PreviewJob.State\x12:\n\x05order\x18\x04 \x01(\x0e\x32+.docpreview.v1.ListPreviewJobsRequest.Order\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12\x15\n\rinclude_pages\x18\t \x01(\x08\"N\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_NEWEST_FIRST\x10\x01\x12\x16\n\x12ORDER_OLDEST_FIRST\x10\x02\"[\n\x17ListPreviewJobsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.docpreview.v1.PreviewJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x94\x01\n\x15WaitPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cpage_url_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"i\n\x16WatchPreviewJobRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x17WatchPreviewJobResponse\x12&\n\x03job\x18\x01 \x01(\x0b\x32\x19.docpreview.v1.PreviewJob\"k\n\x17WatchPreviewJobsRequest\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\x12/\n\x0cpage_url_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x02\n\x18WatchPreviewJobsResponse\x12(\n\x03job\x18\x01 \x01(\x0b\x32\x19.docpreview.v1.PreviewJobH\x00\x12\x41\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x30.docpreview.v1.WatchPreviewJobsResponse.JobErrorH\x00\x12\x46\n\theartbeat\x18\x03 \x01(\x0b\x32\x31.docpreview.v1.WatchPreviewJobsResponse.HeartbeatH\x00\x1a\x0b\n\tHeartbeat\x1aW\n\x08JobError\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.docpreview.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\tB\x07\n\x05\x65vent2\xa9\x05\n\x11PreviewJobService\x12U\n\x10\x43reatePreviewJob\x12&.docpreview.v1.CreatePreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12O\n\rGetPreviewJob\x12#.docpreview.v1.GetPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12l\n\x13\x42\x61tchGetPreviewJobs\x12).docpreview.v1.BatchGetPreviewJobsRequest\x1a*.docpreview.v1.BatchGetPreviewJobsResponse\x12`\n\x0fListPreviewJobs\x12%.docpreview.v1.ListPreviewJobsRequest\x1a&.docpreview.v1.ListPreviewJobsResponse\x12Q\n\x0eWaitPreviewJob\x12$.docpreview.v1.WaitPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12\x62\n\x0fWatchPreviewJob\x12%.docpreview.v1.WatchPreviewJobRequest\x1a&.docpreview.v1.WatchPreviewJobResponse0\x01\x12\x65\n\x10WatchPreviewJobs\x12&.docpreview.v1.WatchPreviewJobsRequest\x1a\'.docpreview.v1.WatchPreviewJobsResponse0\x01\x42u\n\x11\x63om.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,33 +27,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021com.docpreview.v1P\001ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\252\002\rDocpreview.V1'
   _globals['_CREATEPREVIEWJOBREQUEST']._serialized_start=191
-  _globals['_CREATEPREVIEWJOBREQUEST']._serialized_end=422
-  _globals['_GETPREVIEWJOBREQUEST']._serialized_start=424
-  _globals['_GETPREVIEWJOBREQUEST']._serialized_end=527
-  _globals['_BATCHGETPREVIEWJOBSREQUEST']._serialized_start=529
-  _globals['_BATCHGETPREVIEWJOBSREQUEST']._serialized_end=639
-  _globals['_BATCHGETPREVIEWJOBSRESPONSE']._serialized_start=641
-  _globals['_BATCHGETPREVIEWJOBSRESPONSE']._serialized_end=736
-  _globals['_LISTPREVIEWJOBSREQUEST']._serialized_start=739
-  _globals['_LISTPREVIEWJOBSREQUEST']._serialized_end=1151
-  _globals['_LISTPREVIEWJOBSREQUEST_ORDER']._serialized_start=1073
-  _globals['_LISTPREVIEWJOBSREQUEST_ORDER']._serialized_end=1151
-  _globals['_LISTPREVIEWJOBSRESPONSE']._serialized_start=1153
-  _globals['_LISTPREVIEWJOBSRESPONSE']._serialized_end=1244
-  _globals['_WAITPREVIEWJOBREQUEST']._serialized_start=1247
-  _globals['_WAITPREVIEWJOBREQUEST']._serialized_end=1395
-  _globals['_WATCHPREVIEWJOBREQUEST']._serialized_start=1397
-  _globals['_WATCHPREVIEWJOBREQUEST']._serialized_end=1502
-  _globals['_WATCHPREVIEWJOBRESPONSE']._serialized_start=1504
-  _globals['_WATCHPREVIEWJOBRESPONSE']._serialized_end=1569
-  _globals['_WATCHPREVIEWJOBSREQUEST']._serialized_start=1571
-  _globals['_WATCHPREVIEWJOBSREQUEST']._serialized_end=1678
-  _globals['_WATCHPREVIEWJOBSRESPONSE']._serialized_start=1681
-  _globals['_WATCHPREVIEWJOBSRESPONSE']._serialized_end=1999
-  _globals['_WATCHPREVIEWJOBSRESPONSE_HEARTBEAT']._serialized_start=1890
-  _globals['_WATCHPREVIEWJOBSRESPONSE_HEARTBEAT']._serialized_end=1901
-  _globals['_WATCHPREVIEWJOBSRESPONSE_JOBERROR']._serialized_start=1903
-  _globals['_WATCHPREVIEWJOBSRESPONSE_JOBERROR']._serialized_end=1990
-  _globals['_PREVIEWJOBSERVICE']._serialized_start=2002
-  _globals['_PREVIEWJOBSERVICE']._serialized_end=2683
+  _globals['_CREATEPREVIEWJOBREQUEST']._serialized_end=439
+  _globals['_GETPREVIEWJOBREQUEST']._serialized_start=441
+  _globals['_GETPREVIEWJOBREQUEST']._serialized_end=544
+  _globals['_BATCHGETPREVIEWJOBSREQUEST']._serialized_start=546
+  _globals['_BATCHGETPREVIEWJOBSREQUEST']._serialized_end=656
+  _globals['_BATCHGETPREVIEWJOBSRESPONSE']._serialized_start=658
+  _globals['_BATCHGETPREVIEWJOBSRESPONSE']._serialized_end=753
+  _globals['_LISTPREVIEWJOBSREQUEST']._serialized_start=756
+  _globals['_LISTPREVIEWJOBSREQUEST']._serialized_end=1168
+  _globals['_LISTPREVIEWJOBSREQUEST_ORDER']._serialized_start=1090
+  _globals['_LISTPREVIEWJOBSREQUEST_ORDER']._serialized_end=1168
+  _globals['_LISTPREVIEWJOBSRESPONSE']._serialized_start=1170
+  _globals['_LISTPREVIEWJOBSRESPONSE']._serialized_end=1261
+  _globals['_WAITPREVIEWJOBREQUEST']._serialized_start=1264
+  _globals['_WAITPREVIEWJOBREQUEST']._serialized_end=1412
+  _globals['_WATCHPREVIEWJOBREQUEST']._serialized_start=1414
+  _globals['_WATCHPREVIEWJOBREQUEST']._serialized_end=1519
+  _globals['_WATCHPREVIEWJOBRESPONSE']._serialized_start=1521
+  _globals['_WATCHPREVIEWJOBRESPONSE']._serialized_end=1586
+  _globals['_WATCHPREVIEWJOBSREQUEST']._serialized_start=1588
+  _globals['_WATCHPREVIEWJOBSREQUEST']._serialized_end=1695
+  _globals['_WATCHPREVIEWJOBSRESPONSE']._serialized_start=1698
+  _globals['_WATCHPREVIEWJOBSRESPONSE']._serialized_end=2016
+  _globals['_WATCHPREVIEWJOBSRESPONSE_HEARTBEAT']._serialized_start=1907
+  _globals['_WATCHPREVIEWJOBSRESPONSE_HEARTBEAT']._serialized_end=1918
+  _globals['_WATCHPREVIEWJOBSRESPONSE_JOBERROR']._serialized_start=1920
+  _globals['_WATCHPREVIEWJOBSRESPONSE_JOBERROR']._serialized_end=2007
+  _globals['_PREVIEWJOBSERVICE']._serialized_start=2019
+  _globals['_PREVIEWJOBSERVICE']._serialized_end=2700
 # @@protoc_insertion_point(module_scope)

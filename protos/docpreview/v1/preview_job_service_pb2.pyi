@@ -37,6 +37,7 @@ class CreatePreviewJobRequest(google.protobuf.message.Message):
     USER_DATA_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     PRESET_FIELD_NUMBER: builtins.int
+    WEBHOOK_FIELD_NUMBER: builtins.int
     bucket: builtins.str
     """Bucket of the source document: `<name>-<appid>`, one that the gateway is configured for. Required."""
     queue_id: builtins.str
@@ -55,6 +56,11 @@ class CreatePreviewJobRequest(google.protobuf.message.Message):
     preset: builtins.str
     """Name of a preset: options that the gateway's policy keeps under a name, 1 to 64 of `A-Z a-z 0-9 . _ -`. Fields that
     `options` sets win over the preset's. PERMISSION_DENIED when the caller has no preset of this name. Default: none.
+    """
+    webhook: builtins.str
+    """Name of a webhook target of the gateway's policy, 1 to 64 of `A-Z a-z 0-9 . _ -`, which is told when the job has ended:
+    a signed CloudEvent by HTTP POST, at least once. PERMISSION_DENIED when the policy does not let the caller name it. The
+    create needs the gateway's store, as one with `request_id` does. Default: nobody is told.
     """
     @property
     def output(self) -> docpreview.v1.preview_job_pb2.ObjectLocation:
@@ -79,9 +85,10 @@ class CreatePreviewJobRequest(google.protobuf.message.Message):
         user_data: builtins.str = ...,
         request_id: builtins.str = ...,
         preset: builtins.str = ...,
+        webhook: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["options", b"options", "output", b"output"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "preset", b"preset", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "preset", b"preset", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data", "webhook", b"webhook"]) -> None: ...
 
 Global___CreatePreviewJobRequest: typing_extensions.TypeAlias = CreatePreviewJobRequest
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.ports import CertificateReader, Evidence, TokenVerifier
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.webhooks import WebhookTarget
 
 CACHED_TOKENS = 4096
 CACHED_TOKEN_SECONDS = 60.0
@@ -50,6 +51,10 @@ class Authenticator:
     def callers(self) -> tuple[Caller, ...]:
         """The callers of the present directory."""
         return tuple(self._directory.callers.values())
+
+    def webhooks(self) -> Mapping[str, WebhookTarget]:
+        """The webhook targets of the present directory, by name."""
+        return self._directory.webhooks
 
     def forget(self) -> None:
         """Empty the token cache, so that every signed token is verified again."""

@@ -83,6 +83,10 @@ class BucketRegistry:
             bucket = self._admit(request)
             if request.preset:
                 raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and no presets")])
+            if request.webhook:
+                raise InvalidRequest(
+                    [Violation("webhook", "must be empty: this gateway has no policy, and no webhooks")]
+                )
         else:
             validation.check_names(request)
             _authorize_create(request, caller.rights)
@@ -155,6 +159,8 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
     require(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
     if request.preset:
         require(rights.of_preset(request.preset))
+    if request.webhook:
+        require(rights.of_webhook(request.webhook))
     require(rights.of_image_params(request.options.image_params))
     image = request.options.watermark.image
     if image.object:

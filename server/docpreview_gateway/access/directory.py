@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.tokens import TokenHash
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.webhooks import WebhookTarget
 
 MAX_TOKEN_LENGTH = 8192
 """Characters; longer tokens are rejected without parsing."""
@@ -46,12 +47,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The callers of a policy by name, certificate name (`spiffe://` or `dns:`), token id, and claim."""
+    """The callers of a policy by name, certificate name (`spiffe://` or `dns:`), token id, and claim.
+
+    `webhooks` are its targets of webhooks, by name.
+    """
 
     callers: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))
     tokens: Mapping[str, tuple[TokenHash, Caller]] = field(default_factory=lambda: MappingProxyType({}))
     claims: Mapping[Claim, Caller] = field(default_factory=lambda: MappingProxyType({}))
+    webhooks: Mapping[str, WebhookTarget] = field(default_factory=lambda: MappingProxyType({}))
 
     def by_names(self, names: Iterable[str]) -> Caller | None:
         """The caller of a verified certificate with these names, or None. Unauthenticated when there are several."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from docpreview_gateway.creates.days import day_of
 from docpreview_gateway.creates.keys import is_of_marker, random_key, same_body
 from docpreview_gateway.creates.records import MAX_STORED_BYTES, Record, State, stored_request
+from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class Drafts:
         has_id = bool(request.request_id)
         key = self._keys.record_keys(caller.name, request.bucket, request.request_id)[0] if has_id else random_key()
         stored = stored_request(admitted.request)
+        if request.webhook and len(stored) > MAX_STORED_BYTES:
+            why = f"must be empty with a request of more than {MAX_STORED_BYTES} bytes, which is not kept"
+            raise InvalidRequest([Violation("webhook", why)])
         counted = caller.budget is not None
         return Record(
             key=key,
@@ -125,3 +129,8 @@ def place_of(admitted: Admitted) -> str:
     if TOKEN_PLACEHOLDER in request.output.object:
         words += [request.bucket, request.input_object]
     return "\n".join(words)
+
+
+def has_promise(request: CreatePreviewJobRequest) -> bool:
+    """Whether the caller was promised what only a record can keep: the same job for its id, an event at the end."""
+    return bool(request.request_id or request.webhook)

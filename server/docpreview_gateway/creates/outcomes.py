@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.lists import JobHistory, Listing
-    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore, Webhooks
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -71,6 +71,7 @@ class Outcomes:
         telemetry: CreatesTelemetry,
         timing: Timing,
         is_exclusive: Callable[[Bucket], bool],
+        webhooks: Webhooks | None = None,
     ) -> None:
         self._store = store
         self._history = history
@@ -79,6 +80,7 @@ class Outcomes:
         self._telemetry = telemetry
         self._timing = timing
         self._is_exclusive = is_exclusive
+        self._webhooks = webhooks
         self._watched: dict[bytes, _Attempt] = {}
 
     def watch(self, record: Record) -> None:
@@ -157,9 +159,17 @@ class Outcomes:
         look_at = min(self._times.now(bucket.ci_host), latest) + FIRST_LOOK_SECONDS
         if accepted.state is State.CHARGED:
             look_at = accepted.expires_at
+        if webhook := record.read_request().webhook:
+            # First: a record that says so is not looked at again for this.
+            await self.promise(record.caller, webhook, job)
         await self._store.change([Change(record, accepted, look_at)])
         self._watched.pop(record.nonce, None)
         return accepted
+
+    async def promise(self, caller: str, webhook: str, job: PreviewJob) -> None:
+        """Keep that the webhook of a create is to be told of the job's end; nothing without one. StoreError."""
+        if webhook and self._webhooks is not None:
+            await self._webhooks.promise(caller, webhook, job)
 
     async def _lag(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float | None:
         """Seconds since the oldest recorded job was created that the list should show and does not; 0: it shows all.

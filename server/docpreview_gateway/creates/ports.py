@@ -277,6 +277,14 @@ class CallbackTrust(Protocol):
         ...
 
 
+class Webhooks(Protocol):
+    """Tells targets of the policy of the ends of jobs."""
+
+    async def promise(self, caller: str, target: str, job: PreviewJob) -> None:
+        """Keep that the target is to be told of the job's end, unless that is kept. StoreError."""
+        ...
+
+
 class CreatesTelemetry(LimitsTelemetry, Protocol):
     """Records what becomes of creates, and callers' pages."""
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
+from docpreview_gateway.creates.drafts import has_promise
 from docpreview_gateway.creates.keys import UNRECORDED, random_key, same_body
 from docpreview_gateway.creates.pages import PageCount
 from docpreview_gateway.creates.ports import Begun, Change, StoreError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.leases import PageLeases
     from docpreview_gateway.creates.lists import JobHistory
+    from docpreview_gateway.creates.outcomes import Outcomes
     from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.creates.rendered import RenderedJobs
@@ -51,7 +52,6 @@ STALE_DATE_SECONDS = 60.0
 
 WAIT_SHARE = 0.5
 """Share of the time until the caller's deadline for which a create waits for an equal one in this process."""
-
 
 OCCUPIED_SECONDS = 0.5
 """Between two looks whether another create at the same output has ended."""
@@ -70,6 +70,7 @@ class RecordedCreates:
         store: CreateStore,
         attempts: Attempts,
         *,
+        outcomes: Outcomes,
         drafts: Drafts,
         rendered: RenderedJobs,
         history: JobHistory,
@@ -84,6 +85,7 @@ class RecordedCreates:
         self._buckets = buckets
         self._store = store
         self._attempts = attempts
+        self._outcomes = outcomes
         self._drafts = drafts
         self._rendered = rendered
         self._history = history
@@ -123,7 +125,7 @@ class RecordedCreates:
         caller = call.caller
         counted = caller.budget is not None or caller.dedupe_seconds > 0
         # Without an echo of user data an unmarked job may be anybody's: all of ours are recorded then.
-        return bool(request.request_id) or counted or not self._history.echoes(bucket)
+        return has_promise(request) or counted or not self._history.echoes(bucket)
 
     async def _send_unrecorded(self, admitted: Admitted, call: Call) -> PreviewJob:
         request, bucket, output = admitted
@@ -143,7 +145,7 @@ class RecordedCreates:
             task.add_done_callback(lambda _task: self._asking.pop(host, None))
         await asyncio.wait((task,), timeout=call.answer_by - loop_time())
         if not task.done():
-            raise _not_sent()
+            raise refusals.not_sent()
         # A refusal has a `Date` too. It is not the create's: that may have a job already.
         if self._times.heard(host) is None and (error := task.exception()) is not None:
             raise error.with_traceback(None)
@@ -166,12 +168,12 @@ class RecordedCreates:
             await asyncio.wait((running.task,), timeout=call.answer_by - loop_time())
             if running.task.done():
                 if running.task.cancelled():
-                    raise _not_sent()
+                    raise refusals.not_sent()
                 if (error := running.task.exception()) is not None:
                     raise error.with_traceback(None)
                 return running.task.result()
             if not running.work.has_begun:
-                raise _not_sent()
+                raise refusals.not_sent()
             if running.work.unseen is None and running.work.original.request_id:
                 raise refusals.in_progress()
             raise self._attempts.unknown(running.work.unseen or running.work.record, running.work)
@@ -279,7 +281,16 @@ class RecordedCreates:
             # Its job could never be told from others, and what was reserved is charged.
             raise refusals.ambiguous((), work.call.caller)
         self._telemetry.ledger("replayed")
-        return await self._rendered.answer(standing, work)
+        job = await self._rendered.answer(standing, work)
+        await self._promise(work, job)
+        return job
+
+    async def _promise(self, work: Work, job: PreviewJob) -> None:
+        """Keep that the create's webhook is to be told, of a job that another create has made."""
+        try:
+            await self._outcomes.promise(work.call.caller.name, work.original.webhook, job)
+        except StoreError as error:
+            raise refusals.not_recordable(error) from None
 
     async def _begin(self, work: Work, *, dedupe: bool) -> Begun | None:
         """What the store says; None when the create goes on without it: unrecorded, or paid from a lease."""
@@ -289,7 +300,7 @@ class RecordedCreates:
         work.record = self._drafts.opened(work.record, now)
         budget = None if caller.shadow else caller.budget
         since = now - caller.dedupe_seconds if dedupe else None
-        if work.original.request_id and (why := self._unsafe()):
+        if has_promise(work.original) and (why := self._unsafe()):
             raise refusals.not_recordable(StoreError(why))
         try:
             await self._days.move_on(bucket.ci_host)
@@ -311,10 +322,10 @@ class RecordedCreates:
         """Let the create pass if nothing that it was promised is lost, or raise."""
         caller, bucket = work.call.caller, work.admitted.bucket
         # Where jobs without marker are told by their place, one without a record would be taken for another create's.
-        if work.original.request_id or self._is_told_by_place(bucket):
+        if has_promise(work.original) or self._is_told_by_place(bucket):
             # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
             self._attempts.release_later(work)
-            raise refusals.not_recordable(error, has_id=bool(work.original.request_id)) from None
+            raise refusals.not_recordable(error, has_id=has_promise(work.original)) from None
         work.stored = False
         if caller.budget is None:
             # Its marker says so: a job that no record knows is no loss then.
@@ -359,6 +370,7 @@ class RecordedCreates:
         job = await self._rendered.usable(standing, work)
         if job is None:
             return None
+        await self._promise(work, job)
         if work.original.request_id:
             alias = self._drafts.alias(work.record, job, standing)
             try:
@@ -380,9 +392,3 @@ class _Running:
         self.work = work
         self.body = work.record.body
         self.waiting = 0
-
-
-def _not_sent() -> GatewayError:
-    return GatewayError(
-        reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the deadline passed before the create was sent; nothing was sent"
-    )

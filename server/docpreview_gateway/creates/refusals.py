@@ -77,15 +77,22 @@ def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
     )
 
 
+def not_sent() -> GatewayError:
+    """The call ended before anything of the create was sent."""
+    return GatewayError(
+        reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the deadline passed before the create was sent; nothing was sent"
+    )
+
+
 def not_recordable(error: StoreError, *, has_id: bool = True) -> GatewayError:
-    """The create cannot be recorded, and has an id, or its job would be taken for another create's without a record.
+    """The create cannot be recorded, and has an id or a webhook, or its job would be taken for another create's.
 
     The store tells the log why, once.
     """
     log.debug("a create cannot be recorded", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
-        "creates with request_id are not possible now, because they cannot be recorded; nothing was sent"
+        "creates with request_id or webhook are not possible now, because they cannot be recorded; nothing was sent"
         if has_id
         else "creates in this bucket are not possible now, with request_id or without: they cannot be recorded, and "
         "the cloud is not known to show whose jobs they are; nothing was sent",

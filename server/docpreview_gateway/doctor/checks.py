@@ -17,6 +17,7 @@ from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.doctor.queue_callbacks import QueueCallbacks, queue_addresses, queue_findings
 from docpreview_gateway.doctor.store_checks import store_findings
+from docpreview_gateway.doctor.webhook_checks import webhook_findings
 from docpreview_gateway.storage.key_file import KeyFileError
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.cloud_queues import CloudQueues
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 HTTPS = 443
 
 
-async def run_checks(settings: Settings) -> list[Finding]:
-    """The findings of all checks. No check creates a job. A problem of one part does not stop the others."""
+async def run_checks(settings: Settings, *, send_events: bool = False) -> list[Finding]:
+    """The findings of all checks. No check creates a job. A problem of one part does not stop the others.
+
+    With `send_events` each target of webhooks gets a test event.
+    """
     clock = SystemClock()
     found = [
         *local_findings(settings, clock.now()),
@@ -46,6 +50,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
         *await _redis(settings, clock),
         *await store_findings(settings),
         *await callback_findings(settings, clock),
+        *await webhook_findings(settings, clock, send=send_events),
     ]
     try:
         credentials = cloud_credentials(settings, clock)

@@ -36,6 +36,7 @@ Check = Literal[
     "uploads",
     "emulator",
     "callbacks",
+    "webhooks",
 ]
 """What was checked. docs/security.md says what each of them is."""
 

@@ -23,12 +23,14 @@ REPORT = Path("docpreview-probe.json")
 _PROBE = (
     "After the checks, make one job of one page at the cloud, which bills it, and record what its replies are like."
 )
+_WEBHOOKS = "Send each webhook target of the policy a signed test event."
 _REPORT = "With --probe: file for the record, without names, keys and ids."
 
 
 def doctor(  # noqa: PLR0913, PLR0917 - options of a command
     config: Config = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
+    webhooks: Annotated[bool, typer.Option("--webhooks", help=_WEBHOOKS)] = False,  # noqa: FBT002 - a flag
     probe: Annotated[bool, typer.Option("--probe", help=_PROBE)] = False,  # noqa: FBT002 - a flag
     yes: Annotated[bool, typer.Option("--yes", help="With --probe: do not ask before the job is made.")] = False,  # noqa: FBT002 - a flag
     bucket: Annotated[str | None, typer.Option(help="With --probe: its bucket; default: the first one.")] = None,
@@ -61,7 +63,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - options of a command
         found = [Finding("configuration", where if what else "file", what or where, todo) for where, _, what in parts]
         show(found, as_json=json)
         raise typer.Exit(USAGE) from None
-    findings = asyncio.run(run_checks(settings))
+    findings = asyncio.run(run_checks(settings, send_events=webhooks))
     show(findings, as_json=json)
     if probe:
         probe_command.run(settings, findings, Choice(bucket, document or "", report or REPORT, yes=yes))

@@ -57,14 +57,14 @@ def _modes(settings: Settings) -> Iterator[Finding]:
     folder = settings.state_dir
     if folder.is_dir():
         yield _folder_mode(folder)
-    yield from _secret_mode("state", "the secret for creates", settings.ledger.key_file or folder / OWN_NAME)
+    yield from secret_mode("state", "the secret for creates", settings.ledger.key_file or folder / OWN_NAME)
     if settings.tls.key is not None:
-        yield from _secret_mode("files", "the key of the gateway's certificate", settings.tls.key)
+        yield from secret_mode("files", "the key of the gateway's certificate", settings.tls.key)
     for name, credentials in settings.credentials.items():
         if credentials.file is not None:
-            yield from _secret_mode("files", f"the keys of credentials.{name}", credentials.file)
+            yield from secret_mode("files", f"the keys of credentials.{name}", credentials.file)
     for path in _redis_keys(settings):
-        yield from _secret_mode("files", "the key of the certificate for Redis", path)
+        yield from secret_mode("files", "the key of the certificate for Redis", path)
 
 
 def _folder_mode(folder: Path) -> Finding:
@@ -89,7 +89,8 @@ def _redis_keys(settings: Settings) -> set[Path]:
     return {Path(path) for each in options if (path := each.get("ssl_keyfile") or each.get("ssl_certfile"))}
 
 
-def _secret_mode(check: Check, name: str, path: Path) -> Iterator[Finding]:
+def secret_mode(check: Check, name: str, path: Path) -> Iterator[Finding]:
+    """A finding if other users of the machine may read a file with a secret."""
     if not path.is_file():
         return
     mode = stat.S_IMODE(path.stat().st_mode)

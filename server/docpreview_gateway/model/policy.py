@@ -118,7 +118,7 @@ class Rights:
     """Rights of a caller; `rule` is their path in the policy.
 
     `presets` are the options that it may use, by name. Without `page_urls` it gets no addresses of pages. `uploads` are
-    by bucket.
+    by bucket. `webhooks` are the names of targets that its creates may name.
     """
 
     rule: str
@@ -128,6 +128,7 @@ class Rights:
     presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
     page_urls: bool = True
     uploads: Mapping[str, UploadRights] = field(default_factory=lambda: MappingProxyType({}))
+    webhooks: frozenset[str] = frozenset()
 
     def has_method(self, name: str) -> bool:
         """Whether `of_method` allows, without the cost of a `Decision`."""
@@ -197,6 +198,13 @@ class Rights:
         """Whether the caller may use this preset."""
         rule = f"{self.rule}.presets"
         return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {echo(name)}")
+
+    def of_webhook(self, name: str) -> Decision:
+        """Whether the caller's creates may name this webhook target."""
+        rule = f"{self.rule}.webhooks"
+        return (
+            _allowed(rule, f"names {name}") if name in self.webhooks else _denied(rule, f"does not name {echo(name)}")
+        )
 
     def of_image_params(self, own: str) -> Decision:
         """Whether a create may have these `image_params` of its own: no image whose owner nobody could check."""

@@ -34,6 +34,7 @@ _BUCKET = rules.matches(BUCKET.pattern, "must have the form <name>-<appid>, such
 _REGION = rules.matches(REGION.pattern, "must be a region in the cloud's spelling, such as ap-chongqing")
 _QUEUE_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
 _JOB_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
+_NAME = rules.matches("[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -")
 _PAGE_URL_TTL = rules.duration(1, MAX_PAGE_URL_SECONDS)
 _PIXELS = rules.between(0, 65_500)
 _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -85,7 +86,8 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("options.watermark.vertical_spacing", _PIXELS),
         Field("user_data", rules.matches("[ -~]{0,960}", "must be at most 960 printable ASCII characters")),
         Field("request_id", rules.matches(_UUID, "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")),
-        Field("preset", rules.matches("[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -")),
+        Field("preset", _NAME),
+        Field("webhook", _NAME),
     ),
     jobs.GetPreviewJobRequest: (
         Field("bucket", _BUCKET, required=True),

@@ -22,8 +22,10 @@ from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights, UploadRights
+from docpreview_gateway.model.webhooks import WebhookTarget
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 from docpreview_gateway.settings.problems import problems
+from docpreview_gateway.settings.webhook_targets import WebhookPart  # noqa: TC001 - pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -179,6 +181,7 @@ class CallerPart(CallerLimitSettings):
     options: OptionsPart = OptionsPart()
     presets: tuple[str, ...] = ()
     page_urls: bool = True
+    webhooks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _pages_with_addresses(self) -> CallerPart:
@@ -192,6 +195,7 @@ class PolicyPart(Section):
 
     version: Literal[1]
     presets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Options] = Field({})
+    webhooks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], WebhookPart] = Field({})
     callers: dict[CallerName, CallerPart] = Field(min_length=1)
 
 
@@ -275,6 +279,8 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
             yield f"{where}.uploads: {wrong} is not among the buckets of the configuration"
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
+        for wrong in sorted(set(caller.webhooks) - set(policy.webhooks)):
+            yield f"{where}.webhooks: there is no webhook {wrong} among webhooks of this file"
         yield from _unusable_identities(f"{where}.identities", caller, surroundings)
 
 
@@ -349,6 +355,9 @@ def directory(policy: PolicyPart) -> Directory:
         claims=MappingProxyType(
             {Claim(i.jwt.issuer, i.jwt.claim, i.jwt.value): caller for i, caller in every if i.jwt is not None}
         ),
+        webhooks=MappingProxyType(
+            {name: WebhookTarget(name, part.url, part.secret_file) for name, part in policy.webhooks.items()}
+        ),
     )
 
 
@@ -375,4 +384,5 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         MappingProxyType({name: presets[name] for name in part.presets}),
         part.page_urls,
         MappingProxyType({found.bucket: found.rights(f"{rule}.uploads[{found.bucket}]") for found in part.uploads}),
+        frozenset(part.webhooks),
     )

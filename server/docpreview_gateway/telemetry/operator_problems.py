@@ -38,6 +38,9 @@ DEGRADED = 0.05
 CALLBACKS_MISSING, ENDS = 0.5, 5
 """Share of a queue's ended jobs that polls found first above which callbacks do not come, and the ends it takes."""
 
+UNDELIVERED_SECONDS = 900
+"""Since the end of a job, after which its event should have been taken by the webhook target."""
+
 OVER = "; none in the last minute"
 
 
@@ -73,6 +76,7 @@ def problems(
         _of_budgets(span.now),
         _of_limits(span),
         _of_callbacks(span),
+        _of_webhooks(span.now),
         _of_files(span, page),
     )
     return sorted(found, key=lambda problem: not problem.is_failing)
@@ -190,6 +194,13 @@ def _of_callbacks(span: Interval) -> Iterator[Problem]:
                     f"jobs in queue {queue_id}"
                 )
                 yield Problem(text, "callbacks-missing", is_failing=False)
+
+
+def _of_webhooks(now: Snapshot) -> Iterator[Problem]:
+    oldest = now.value("docpreview_webhook_oldest_undelivered_seconds")
+    if oldest > UNDELIVERED_SECONDS:
+        text = f"a webhook target has not taken an event for {oldest / 60:.0f} min since the end of its job"
+        yield Problem(text, "webhooks-undelivered", is_failing=False)
 
 
 def _of_files(span: Interval, page: View) -> Iterator[Problem]:

@@ -40,6 +40,9 @@ _HIGHEST = frozenset(
         "docpreview_pages_used",
         "docpreview_pages_reserved",
         "docpreview_pages_leased",
+        "docpreview_webhook_waiting",
+        "docpreview_webhook_undelivered",
+        "docpreview_webhook_oldest_undelivered_seconds",
     }
 )
 """Gauges of which the highest counts: states, times, and numbers of what workers share."""

@@ -14,6 +14,8 @@ from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.upstream.ports import JobPages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview_gateway.upstream.ports import FailedJobs, UpstreamTelemetry
 
 MOST = 20_000
@@ -24,12 +26,20 @@ class JobEnds:
     """Tracks unfinished jobs by bucket and id, and reports to `telemetry` when one has ended.
 
     One that failed is reported to `failed` too, with its caller: the one whose call was the first to see it here, which
-    is the one that created it unless another process did.
+    is the one that created it unless another process did. `ended` gets every job that has ended.
     """
 
-    def __init__(self, telemetry: UpstreamTelemetry, failed: FailedJobs | None = None, *, most: int = MOST) -> None:
+    def __init__(
+        self,
+        telemetry: UpstreamTelemetry,
+        failed: FailedJobs | None = None,
+        ended: Callable[[PreviewJob], None] | None = None,
+        *,
+        most: int = MOST,
+    ) -> None:
         self._telemetry = telemetry
         self._failed = failed
+        self._ended = ended
         self._most = most
         self._unfinished: dict[tuple[str, str], str] = {}
 
@@ -45,6 +55,8 @@ class JobEnds:
             pages = JobPages(job.result.succeeded_page_count, job.result.failed_page_count)
             state = PreviewJob.State.Name(job.state).removeprefix("STATE_")
             self._telemetry.job_ended(state, _seconds(job), pages)
+            if self._ended is not None:
+                self._ended(job)
             if self._failed is not None and job.state == PreviewJob.STATE_FAILED:
                 self._failed.job_failed(job.bucket, job.job_id, caller, _failure(job.failure))
 

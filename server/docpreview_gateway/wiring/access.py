@@ -15,7 +15,7 @@ from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Loaded, Reloading, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     import grpc
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.tls_files import TlsMaterial
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.webhooks import WebhookTarget
     from docpreview_gateway.settings.access import JwtSettings, TlsSettings
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.wire.signing import Credentials
@@ -137,6 +138,10 @@ class Access:
         if self._authenticator is None:
             return (self._settings.limits.anonymous.caller(ANONYMOUS.name),)
         return self._authenticator.callers()
+
+    def webhooks(self) -> Mapping[str, WebhookTarget]:
+        """The webhook targets that the policy has now, by name; without a policy there are none."""
+        return {} if self._authenticator is None else self._authenticator.webhooks()
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """The server's certificate and key; None: no TLS, or that of the edge, whose files are watched all the same."""

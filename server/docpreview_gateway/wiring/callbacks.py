@@ -19,6 +19,7 @@ from docpreview_gateway.wiring.listening import why_not
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.jobs.watching import Watching
     from docpreview_gateway.model.buckets import Bucket
@@ -33,18 +34,20 @@ if TYPE_CHECKING:
 class Callbacks:
     """The callbacks of a gateway; without `callbacks.listen` there are none. `worker` is its share of the port."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         self,
         settings: Settings,
         secrets: Sequence[bytes],
         clock: Clock,
         telemetry: PrometheusCallbacks,
+        webhooks: Callable[[PreviewJob], None],
         worker: Worker | None = None,
     ) -> None:
         self._settings = settings.callbacks
         self._tokens = CallbackTokens(secrets, settings.shared_state.namespace or "")
         self._clock = clock
         self._telemetry = telemetry
+        self._webhooks = webhooks
         self._worker = worker
         # With shared state the workers hear of each other's reads as replicas do.
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
@@ -75,7 +78,8 @@ class Callbacks:
         if self._settings.listen is None:
             yield 0
             return
-        hints = Hints(read, self._telemetry, watching.told, self.trust, ended, times=times, came=came)
+        told = self._telling(watching)
+        hints = Hints(read, self._telemetry, told, self.trust, ended, times=times, came=came)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
@@ -103,3 +107,10 @@ class Callbacks:
             except OSError as error:
                 raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
             yield port
+
+    def _telling(self, watching: Watching) -> Callable[[Bucket, PreviewJob], bool]:
+        def told(bucket: Bucket, job: PreviewJob) -> bool:
+            self._webhooks(job)
+            return watching.told(bucket, job)
+
+        return told

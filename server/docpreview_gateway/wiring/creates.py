@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.callbacks.trust import Trust
-    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry, Webhooks
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.buckets import Bucket
@@ -102,6 +102,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     access: Access,
     known: DeploymentSecrets,
     callbacks: Trust | None,
+    webhooks: Webhooks,
     host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
@@ -115,20 +116,14 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     async with AsyncExitStack() as stack:
         telemetry = observed.creates
         base = await _base(settings, known, upstream, times, telemetry, access.caller_names, stack)
-        guarded, outcomes = base.guarded, base.outcomes(times, telemetry)
+        guarded, outcomes = base.guarded, base.outcomes(times, telemetry, webhooks)
         journal, replica = await _journal(settings, base.keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
         recorded = base.creates(
             upstream, objects, buckets, outcomes, times, leases=leases, days=days, telemetry=telemetry
         )
-        creates: Creates = recorded
-        if settings.creates.check_input:
-            # Imported only if it is used: it knows the formats of documents.
-            from docpreview_gateway.creates.inputs import CheckedCreates  # noqa: PLC0415
-
-            drafts = Drafts(base.keys, base.timing, base.old)
-            creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
+        creates = _checked(recorded, base, buckets, objects) if settings.creates.check_input else recorded
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry, callbacks)
         stack.push_async_callback(leases.end)
@@ -146,6 +141,14 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
         yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud), settlement.ended)
+
+
+def _checked(creates: Creates, base: _Base, buckets: BucketRegistry, objects: CloudObjects) -> Creates:
+    # Imported only if it is used: it knows the formats of documents.
+    from docpreview_gateway.creates.inputs import CheckedCreates  # noqa: PLC0415
+
+    drafts = Drafts(base.keys, base.timing, base.old)
+    return CheckedCreates(creates, buckets, objects, store=base.guarded, drafts=drafts)
 
 
 def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
@@ -187,6 +190,7 @@ class _Base:
             buckets,
             store,
             Attempts(upstream, store, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
+            outcomes=outcomes,
             drafts=Drafts(keys, timing, self.old),
             rendered=RenderedJobs(upstream, objects, keys, upstream.last_seen),
             history=self.history,
@@ -198,7 +202,7 @@ class _Base:
             unsafe=lambda: store.unsafe,
         )
 
-    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry) -> Outcomes:
+    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry, webhooks: Webhooks) -> Outcomes:
         """What finds the outcomes of creates."""
         return Outcomes(
             self.guarded,
@@ -208,6 +212,7 @@ class _Base:
             telemetry=telemetry,
             timing=self.timing,
             is_exclusive=lambda bucket: bucket.exclusive,
+            webhooks=webhooks,
         )
 
     def settlement(  # noqa: PLR0913, PLR0917 - collaborators

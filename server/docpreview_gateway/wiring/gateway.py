@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,9 +59,10 @@ from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
+from docpreview_gateway.wiring.webhooks import OutgoingWebhooks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
@@ -140,13 +141,12 @@ class Gateway:
         authentication, tls = access.authenticator(), access.server_credentials()
         self._observed.limits.measure_callers(access.callers)
         known = create_secrets(self._settings)
+        webhooks = OutgoingWebhooks(self._settings, known.secrets, clock, self._observed.webhooks, access.webhooks)
         self.callbacks = callbacks = Callbacks(
-            self._settings, known.secrets, clock, self._observed.callbacks, self._worker
+            self._settings, known.secrets, clock, self._observed.callbacks, webhooks.told, self._worker
         )
         self._counting = await stack.enter_async_context(counting(self._settings))
-        rates, observed = self._counting, self._observed
-        parts = cloud_parts(self._settings, credentials, times, rates=rates, observed=observed, callbacks=callbacks)
-        cloud = await stack.enter_async_context(parts)
+        cloud = await stack.enter_async_context(self._cloud(credentials, times, callbacks, webhooks))
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(
@@ -155,7 +155,7 @@ class Gateway:
         watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
-        made = self._creates(cloud, buckets, times, access, known, callbacks)
+        made = self._creates(cloud, buckets, times, access, known, callbacks, webhooks)
         creates = await stack.enter_async_context(made)
         self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
@@ -176,7 +176,21 @@ class Gateway:
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
-    def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
+    def _cloud(
+        self, credentials: HeldCredentials, times: CloudTimes, callbacks: Callbacks, webhooks: OutgoingWebhooks
+    ) -> AbstractAsyncContextManager[CloudParts]:
+        return cloud_parts(
+            self._settings,
+            credentials,
+            times,
+            rates=self._counting,
+            observed=self._observed,
+            callbacks=callbacks,
+            job_ended=webhooks.told,
+        )
+
+    @asynccontextmanager
+    async def _creates(  # noqa: PLR0913, PLR0917 - what creates are made from
         self,
         cloud: CloudParts,
         buckets: BucketRegistry,
@@ -184,21 +198,28 @@ class Gateway:
         access: Access,
         known: DeploymentSecrets,
         callbacks: Callbacks,
-    ) -> AbstractAsyncContextManager[CreateParts]:
-        return create_parts(
-            self._settings,
-            cloud.jobs,
-            cloud.objects,
-            buckets=buckets,
-            clock=self._clock,
-            times=times,
-            observed=self._observed,
-            access=access,
-            known=known,
-            callbacks=callbacks.trust if self._settings.callbacks.listen else None,
-            host_problem=cloud.host_problem,
-            worker=Path(self._worker.admin).stem if self._worker is not None else "",
-        )
+        webhooks: OutgoingWebhooks,
+    ) -> AsyncIterator[CreateParts]:
+        trust = callbacks.trust if self._settings.callbacks.listen else None
+        async with (
+            webhooks.running(cloud.jobs, buckets, trust) as promises,
+            create_parts(
+                self._settings,
+                cloud.jobs,
+                cloud.objects,
+                buckets=buckets,
+                clock=self._clock,
+                times=times,
+                observed=self._observed,
+                access=access,
+                known=known,
+                callbacks=trust,
+                webhooks=promises,
+                host_problem=cloud.host_problem,
+                worker=Path(self._worker.admin).stem if self._worker is not None else "",
+            ) as made,
+        ):
+            yield made
 
     def _handlers(self, authentication: Authenticator | None) -> Handlers:
         limits = self._settings.limits

@@ -27,6 +27,7 @@ from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_server import PrometheusServer
 from docpreview_gateway.telemetry.prometheus_uploads import PrometheusUploads
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
+from docpreview_gateway.telemetry.prometheus_webhooks import PrometheusWebhooks
 from docpreview_gateway.telemetry.recent_calls import RecentCalls
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
@@ -34,6 +35,9 @@ from docpreview_gateway.upstream.middleware.traced import traced
 from docpreview_gateway.wiring.preflight import tracing_problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.call import Call, Clock, Method
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.settings.loading import Settings
@@ -94,6 +98,7 @@ class Observability:
         self.creates = PrometheusCreates(self.registry, self.limits, event)
         self.jobs = PrometheusJobs(self.registry)
         self.uploads = PrometheusUploads(self.registry)
+        self.webhooks = PrometheusWebhooks(self.registry)
         calls = PrometheusRpc(self.registry)
         calls.build(release, platform.python_version(), grpc.__version__)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())
@@ -101,9 +106,9 @@ class Observability:
         self.recent = RecentCalls(clock)
         self.rpc = CallTelemetry(calls, PrometheusServer(self.registry), self.recent, self.tracing, self.log)
 
-    def attempts(self, client: Upstream) -> Upstream:
-        """`client` with metrics of its attempts, and spans of them if there are traces."""
-        attempts = observed(client, self.upstream, JobEnds(self.upstream, self.recent))
+    def attempts(self, client: Upstream, job_ended: Callable[[PreviewJob], None] | None = None) -> Upstream:
+        """`client` with metrics of its attempts, and spans if there are traces. `job_ended` is `ended` of `JobEnds`."""
+        attempts = observed(client, self.upstream, JobEnds(self.upstream, self.recent, job_ended))
         return attempts if self.tracing is None else traced(attempts, self.tracing)
 
     async def close(self) -> None:

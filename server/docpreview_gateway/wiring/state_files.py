@@ -5,6 +5,9 @@ from __future__ import annotations
 STORE_FILE = "creates.db"
 """The store of creates, without shared state."""
 
+WEBHOOKS_FILE = "webhooks.db"
+"""The queue of webhook deliveries, without shared state."""
+
 STORE_MEMORY = "store.json"
 """What this machine knows of the store."""
 

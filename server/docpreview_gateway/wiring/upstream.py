@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
@@ -65,11 +66,12 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     rates: RateCounter,
     observed: Observability,
     callbacks: Callbacks | None = None,
+    job_ended: Callable[[PreviewJob], None] | None = None,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections.
 
     Creates ask the cloud to call `callbacks`, whose trust learns what callbacks have told other replicas; None: for
-    parts that create and watch nothing.
+    parts that create and watch nothing. `job_ended` gets the jobs of which this process sees the end.
     """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
@@ -88,7 +90,7 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         )
         client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
-        attempts = concurrency_limited(observed.attempts(client), limiters)
+        attempts = concurrency_limited(observed.attempts(client, job_ended), limiters)
         if (account := settings.limits.account) is not None:
             attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
         calls: Upstream = Retrying(

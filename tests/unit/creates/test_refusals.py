@@ -63,7 +63,7 @@ def test_errors_before_anything_was_sent_say_so() -> None:
 
 def test_a_create_that_cannot_be_recorded_is_told_whether_one_without_id_could_pass() -> None:
     with_id, without = (refusals.not_recordable(StoreError(""), has_id=has_id) for has_id in (True, False))
-    assert with_id.message.startswith("creates with request_id are not possible now")
+    assert with_id.message.startswith("creates with request_id or webhook are not possible now")
     assert refusals.not_recordable(StoreError("")).message == with_id.message
     assert without.message.startswith("creates in this bucket are not possible now, with request_id or without")
 

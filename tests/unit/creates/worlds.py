@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docpreview_gateway.creates.imported import OldIds
-    from docpreview_gateway.creates.ports import CallbackTrust, CreateStore
+    from docpreview_gateway.creates.ports import CallbackTrust, CreateStore, Webhooks
     from docpreview_gateway.creates.records import Record
 
 NOON = 1_794_744_000.0
@@ -277,6 +277,7 @@ class World:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     tags: FakeTags = field(default_factory=FakeTags)
     old: OldIds | None = None
+    webhooks: Webhooks | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryCreates(self.data)
@@ -302,6 +303,7 @@ class World:
             callbacks=callbacks,
             journal=journal or MemoryJournal(),
             old=self.old,
+            webhooks=self.webhooks,
         )
 
     async def create(

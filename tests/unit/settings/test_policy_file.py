@@ -353,3 +353,56 @@ callers:
     with pytest.raises(PolicyError) as caught:
         load_policy(path, surroundings)
     assert len(caught.value.problems) == 1
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def with_webhook(folder: Path, url: str = "https://orders.example.com/hook", secret: str = SECRET) -> str:
+    """A policy whose caller may name the target `orders`."""
+    (folder / "orders.secret").write_text(secret)
+    target = f"webhooks: {{orders: {{url: '{url}', secret_file: {folder / 'orders.secret'}}}}}"
+    return f"{CALLER}    webhooks: [orders]\n{target}\n"
+
+
+def test_a_caller_may_name_the_webhooks_that_its_entry_names(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(with_webhook(tmp_path))
+    found = load_policy(path, SURROUNDINGS)
+    (shop,) = found.callers.values()
+    assert shop.rights is not None
+    assert shop.rights.of_webhook("orders").allowed
+    assert not shop.rights.of_webhook("mail").allowed
+    assert found.webhooks["orders"].url == "https://orders.example.com/hook"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://orders.example.com/",
+        "https://user:password@orders.example.com/",
+        "https://orders.example.com/#here",
+        "ftp://orders.example.com/",
+        "orders.example.com",
+        "https://",
+        "https://orders.example.com:99999/",
+        f"https://{'x' * 64}.example.com/",
+        "https://[::1/",
+    ],
+)
+def test_an_address_that_is_unsafe_or_none_is_a_mistake(tmp_path: Path, url: str) -> None:
+    found = problems(tmp_path, with_webhook(tmp_path, url))
+    assert found.startswith("webhooks.orders.url: must ")
+    assert "password" not in found
+
+
+@pytest.mark.parametrize("secret", ["", "oops-a-secret", "whsec_c2hvcnQ="])
+def test_an_unusable_secret_of_a_webhook_is_a_mistake_and_not_quoted(tmp_path: Path, secret: str) -> None:
+    found = problems(tmp_path, with_webhook(tmp_path, secret=secret))
+    assert found.startswith("webhooks.orders.secret_file: ")
+    assert "must " in found
+    assert not secret or secret not in found
+
+
+def test_a_webhook_that_the_file_does_not_have_is_a_mistake(tmp_path: Path) -> None:
+    assert "callers.shop.webhooks: there is no webhook mail" in problems(tmp_path, f"{CALLER}    webhooks: [mail]\n")

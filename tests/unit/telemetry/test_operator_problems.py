@@ -176,6 +176,12 @@ FAULTS: list[tuple[str, bool, list[tuple[str, dict[str, str], float]], list[tupl
         ],
     ),
     (
+        "webhooks-undelivered",
+        False,
+        [("docpreview_webhook_oldest_undelivered_seconds", {}, 901)],
+        [("docpreview_webhook_oldest_undelivered_seconds", {}, 900)],
+    ),
+    (
         "issuer-unreachable",
         False,
         [("docpreview_reloads_total", {"file": "jwks", "outcome": "unreachable"}, 1)],

@@ -101,7 +101,11 @@ type CreatePreviewJobRequest struct {
 	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Name of a preset: options that the gateway's policy keeps under a name, 1 to 64 of `A-Z a-z 0-9 . _ -`. Fields that
 	// `options` sets win over the preset's. PERMISSION_DENIED when the caller has no preset of this name. Default: none.
-	Preset        string `protobuf:"bytes,8,opt,name=preset,proto3" json:"preset,omitempty"`
+	Preset string `protobuf:"bytes,8,opt,name=preset,proto3" json:"preset,omitempty"`
+	// Name of a webhook target of the gateway's policy, 1 to 64 of `A-Z a-z 0-9 . _ -`, which is told when the job has ended:
+	// a signed CloudEvent by HTTP POST, at least once. PERMISSION_DENIED when the policy does not let the caller name it. The
+	// create needs the gateway's store, as one with `request_id` does. Default: nobody is told.
+	Webhook       string `protobuf:"bytes,9,opt,name=webhook,proto3" json:"webhook,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +192,13 @@ func (x *CreatePreviewJobRequest) GetRequestId() string {
 func (x *CreatePreviewJobRequest) GetPreset() string {
 	if x != nil {
 		return x.Preset
+	}
+	return ""
+}
+
+func (x *CreatePreviewJobRequest) GetWebhook() string {
+	if x != nil {
+		return x.Webhook
 	}
 	return ""
 }
@@ -1007,7 +1018,7 @@ var File_docpreview_v1_preview_job_service_proto protoreflect.FileDescriptor
 
 const file_docpreview_v1_preview_job_service_proto_rawDesc = "" +
 	"\n" +
-	"'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a docpreview/v1/error_reason.proto\x1a\x1fdocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x02\n" +
+	"'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a docpreview/v1/error_reason.proto\x1a\x1fdocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x02\n" +
 	"\x17CreatePreviewJobRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x19\n" +
 	"\bqueue_id\x18\x02 \x01(\tR\aqueueId\x12!\n" +
@@ -1017,7 +1028,8 @@ const file_docpreview_v1_preview_job_service_proto_rawDesc = "" +
 	"\tuser_data\x18\x06 \x01(\tR\buserData\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x12\x16\n" +
-	"\x06preset\x18\b \x01(\tR\x06preset\"\x82\x01\n" +
+	"\x06preset\x18\b \x01(\tR\x06preset\x12\x18\n" +
+	"\awebhook\x18\t \x01(\tR\awebhook\"\x82\x01\n" +
 	"\x14GetPreviewJobRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x15\n" +
 	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12;\n" +

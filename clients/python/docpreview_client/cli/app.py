@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from docpreview_client.cli import exit_codes, previewing
+from docpreview_client.cli import exit_codes, listening, previewing
 from docpreview_client.cli.command import command, spread
 from docpreview_client.cli.exit_codes import EXIT_CODES_HELP, ExitCode
+from docpreview_client.cli.listening import ListenOptions
 from docpreview_client.cli.listing import ListOptions, first
 from docpreview_client.cli.parameters import (
     Bucket,
@@ -115,6 +116,14 @@ async def wait(session: Session, page_urls: PageUrlOptions, bucket: Bucket = Non
     job = await session.client.wait(name, wanted, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
     session.view.job(job)
     return exit_codes.of_job(job)
+
+
+@app.command()
+@command
+async def listen(session: Session, options: ListenOptions, bucket: Bucket = None) -> ExitCode:
+    """Send a receiver of yours the events of jobs that end, signed as the gateway's webhooks are. For development."""
+    await listening.listen(session, named_bucket(bucket), options)
+    return ExitCode.OK
 
 
 @app.command()

@@ -11,6 +11,7 @@ _OPTIONS: Final = {
     "user_data": "--user-data",
     "request_id": "--request-id",
     "preset": "--preset",
+    "webhook": "--webhook",
     "options.source_format": "--source-format",
     "options.target_format": "--format",
     "options.start_page": "--start-page",

@@ -189,6 +189,9 @@ class NewJobOptions:
         _conversion("--request-id", text="A UUID; repeating the command with the same one never makes a second job."),
     ] = None
     preset: Annotated[str | None, _conversion("--preset", text="Named options of the gateway's policy.")] = None
+    webhook: Annotated[
+        str | None, _conversion("--webhook", text="Target of the gateway's policy that is told when the job has ended.")
+    ] = None
     format: Annotated[Format | None, _conversion("--format", text="Format of the results. Default: jpg")] = None
     source_format: Annotated[
         str | None, _conversion("--source-format", text="Suffix of the source, when its name has none.")
@@ -238,6 +241,7 @@ class NewJobOptions:
             user_data=self.user_data or "",
             request_id=self.request_id or "",
             preset=self.preset or "",
+            webhook=self.webhook or "",
             options=self._options(),
         )
 

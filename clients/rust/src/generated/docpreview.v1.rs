@@ -901,6 +901,11 @@ pub struct CreatePreviewJobRequest {
     /// `options` sets win over the preset's. PERMISSION_DENIED when the caller has no preset of this name. Default: none.
     #[prost(string, tag = "8")]
     pub preset: ::prost::alloc::string::String,
+    /// Name of a webhook target of the gateway's policy, 1 to 64 of `A-Z a-z 0-9 . _ -`, which is told when the job has ended:
+    /// a signed CloudEvent by HTTP POST, at least once. PERMISSION_DENIED when the policy does not let the caller name it. The
+    /// create needs the gateway's store, as one with `request_id` does. Default: nobody is told.
+    #[prost(string, tag = "9")]
+    pub webhook: ::prost::alloc::string::String,
 }
 /// Request of GetPreviewJob.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

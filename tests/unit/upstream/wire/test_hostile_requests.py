@@ -92,6 +92,7 @@ HONEST: dict[str, list[Any]] = {
     "user_data": [" ~<&>\"' ", "x" * 960],
     "request_id": [""],
     "preset": ["", "thumbnail"],
+    "webhook": ["", "orders"],
     "page_size": [0, 1, 100],
     "page_token": [""],
     "target_format": [1, 2],

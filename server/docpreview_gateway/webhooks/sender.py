@@ -1,0 +1,77 @@
+"""Sends events by HTTP POST, by aiohttp, and reports only what came of it: no body of an answer is read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import aiohttp
+
+from docpreview_gateway.model.webhooks import SecretsError, parse_secrets, signature_headers
+from docpreview_gateway.webhooks.events import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.webhooks import WebhookTarget
+
+TIMEOUT_SECONDS = 15.0
+
+Outcome = Literal["delivered", "gone", "refused", "unreachable", "timeout", "secret", "unknown"]
+"""What came of an attempt.
+
+`refused` is any other status than 2xx and 410, redirects included; `secret`: the file of the secrets is unusable;
+`unknown`: the policy has no such target.
+"""
+
+
+class Answer(NamedTuple):
+    """What came of an attempt, and the status or the kind of failure for the log, without addresses."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+class Sender:
+    """The port `EventSender`."""
+
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+
+    async def send(self, target: WebhookTarget, event_id: str, body: bytes) -> Answer:
+        """POST a signed event, once, within 15 s. Redirects are not followed, proxies not used."""
+        try:
+            # Read each time, in a thread: a replaced secret counts at once, and none stays in memory.
+            text = await asyncio.to_thread(target.secret_file.read_text, "ascii")
+            headers = signature_headers(event_id, int(self._clock.now()), body, parse_secrets(text))
+        except (OSError, UnicodeDecodeError, SecretsError) as error:
+            return Answer("secret", type(error).__name__)
+        headers |= {"content-type": CONTENT_TYPE, "user-agent": "docpreview-gateway"}
+        try:
+            async with self._session.post(target.url, data=body, headers=headers, allow_redirects=False) as reply:
+                return Answer(_outcome(reply.status), f"status {reply.status}")
+        except TimeoutError:
+            return Answer("timeout")
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+            return Answer("unreachable", type(error).__name__)
+
+
+def _outcome(status: int) -> Outcome:
+    if status == HTTPStatus.GONE:
+        return "gone"
+    return "delivered" if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES else "refused"
+
+
+@asynccontextmanager
+async def sender(clock: Clock) -> AsyncIterator[Sender]:
+    """A sender, with connections of its own."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(
+        timeout=timeout, trust_env=False, cookie_jar=jar, auto_decompress=False
+    ) as session:
+        yield Sender(session, clock)
