@@ -35,7 +35,7 @@ class FakeSharedCache:
         self.turns = 0
         """Looks that reads have made."""
         self.created_in: list[str] = []
-        self.told: list[tuple[str, str]] = []
+        self.told: list[tuple[str, str, str]] = []
         self.published: list[bytes] = []
 
     def subscribe(self, _key: str) -> AbstractContextManager[Subscription]:
@@ -62,11 +62,12 @@ class FakeSharedCache:
             self.values[key] = envelope
             self.lives[key] = seconds
 
-    async def ask(self, key: str, seconds: float) -> None:
+    async def ask(self, _key: str, _seconds: float) -> bool:
         """Nothing is published."""
+        return True
 
     def created(self, bucket: str) -> None:
         self.created_in.append(bucket)
 
-    def called_back(self, bucket: str, job_id: str) -> None:
-        self.told.append((bucket, job_id))
+    def called_back(self, bucket: str, job_id: str, queue_id: str) -> None:
+        self.told.append((bucket, job_id, queue_id))

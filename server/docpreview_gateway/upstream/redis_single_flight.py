@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 import structlog
@@ -159,7 +159,7 @@ class RedisSingleFlight:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
         if not self._is_listening:
             return False
-        return await self._run(_ASK, key, self._replica, _milliseconds(seconds)) is not None
+        return await self._run(_ASK, key, self._replica, _milliseconds(seconds))
 
     def created(self, bucket: str) -> None:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
@@ -247,17 +247,21 @@ class RedisSingleFlight:
             self._telemetry.cache_lookup("shared", "error")
         return None
 
-    async def _run(self, script: Script, key: str, *arguments: str | bytes | int) -> None:
-        await self._tried(lambda: self._redis.run(script, self._keys(key), *arguments, read=_unchanged))
+    async def _run(self, script: Script, key: str, *arguments: str | bytes | int) -> bool:
+        return await self._tried(lambda: self._redis.run(script, self._keys(key), *arguments, read=_unchanged))
 
     async def _published(self, channel: str, message: str) -> None:
         await self._tried(lambda: self._redis.execute("PUBLISH", channel, message, read=_unchanged))
 
-    async def _tried(self, command: Callable[[], Awaitable[object]]) -> None:
-        """Have a command executed if possible, unless one has failed just now."""
-        if not self._redis.failed_lately:
-            with suppress(RedisCallError):
-                await command()
+    async def _tried(self, command: Callable[[], Awaitable[object]]) -> bool:
+        """Have a command executed if possible, unless one has failed just now; whether it was."""
+        if self._redis.failed_lately:
+            return False
+        try:
+            await command()
+        except RedisCallError:
+            return False
+        return True
 
     def _in_background(self, work: Coroutine[None, None, object]) -> None:
         _ = self._background.start(work, "single-flight")

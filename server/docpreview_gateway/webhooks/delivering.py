@@ -136,7 +136,7 @@ class Webhooks:
         """Keep that the target is to be told of the job's end. StoreError."""
         name = event_id(target, job.bucket, job.job_id)
         delivery = Delivery(name, target, caller, job.bucket, job.job_id, self._clock.now())
-        has_ended, is_called_back = job.state in TERMINAL, self._is_called_back(job.bucket)
+        has_ended, is_called_back = job.state in TERMINAL, self._is_called_back(job)
         first = LONGEST_LOOK_SECONDS if is_called_back else FIRST_LOOK_SECONDS
         await self._queue.put(delivery, 0.0 if has_ended else first)
         bucket = self._buckets.find(job.bucket)
@@ -232,6 +232,7 @@ class Webhooks:
         now, bucket = self._clock.now(), self._buckets.find(delivery.bucket)
         age = now - delivery.promised_at
         is_lost = age > NEVER_SECONDS
+        is_called_back = False
         if bucket is not None and not is_lost:
             try:
                 job = await self._upstream(
@@ -243,18 +244,18 @@ class Webhooks:
                 if job.state in TERMINAL:
                     body = job_ended(delivery.id, job, datetime.fromtimestamp(now, UTC))
                     return replace(delivery, body=body, ended_at=now)
+                is_called_back = self._is_called_back(job)
         if is_lost:
             await self._give_up(delivery, "lost")
             return None
-        is_called_back = self._is_called_back(delivery.bucket)
         interval = (
             LONGEST_LOOK_SECONDS if is_called_back else min(LONGEST_LOOK_SECONDS, max(FIRST_LOOK_SECONDS, age / 4))
         )
         await self._queue.put_off(delivery, interval)
         return None
 
-    def _is_called_back(self, bucket: str) -> bool:
-        return self._trust is not None and self._trust.works(bucket)
+    def _is_called_back(self, job: PreviewJob) -> bool:
+        return self._trust is not None and self._trust.works(job.bucket, job.queue_id)
 
     async def _attempt(self, delivery: Delivery) -> None:
         name = delivery.target

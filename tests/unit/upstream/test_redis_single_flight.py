@@ -151,7 +151,7 @@ async def listening(url: str) -> AsyncIterator[RedisSingleFlight]:
     """A replica that may lead and follow."""
     async with shared_parts(url, "tests", FakeTelemetry(), seconds=5) as parts:
         single_flight = parts.single_flight
-        async with parts.listening(lambda _bucket: None, lambda _bucket, _job_id: None), asyncio.timeout(10):
+        async with parts.listening(lambda _bucket: None, lambda _bucket, _job_id, _queue_id: None), asyncio.timeout(10):
             while (await single_flight.turn("probe", 0.0, no_cache=True)).role == "alone":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             single_flight.end("probe", b"", 0)

@@ -91,7 +91,7 @@ class World:
             await self.gate.wait()
         return Answer(self.answers.get(target.name, "delivered"))
 
-    def works(self, bucket: str) -> bool:
+    def works(self, bucket: str, _queue_id: str) -> bool:
         assert bucket == BUCKET.name
         return self.is_called_back
 

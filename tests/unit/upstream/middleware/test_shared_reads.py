@@ -54,8 +54,9 @@ class Says(FakeSharedCache):
     def subscribe(self, _key: str) -> AbstractContextManager[Subscription]:
         return nullcontext(_News(self._news))
 
-    async def ask(self, key: str, seconds: float) -> None:
+    async def ask(self, key: str, seconds: float) -> bool:
         self.asked.append((key, seconds))
+        return True
 
     async def turn(self, _key: str, _now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
         self.looks.append((no_cache, spent))
@@ -229,12 +230,16 @@ async def test_a_server_that_is_slow_delays_a_read_by_one_time_limit() -> None:
     assert world.telemetry.lookups == [("shared", "error"), ("shared", "miss"), ("shared", "skipped")]
 
 
+async def nothing_missed() -> None:
+    """Of a feed."""
+
+
 async def test_a_feed_has_the_job_as_another_replica_reads_it() -> None:
     """What is no job is passed over: a read that failed, a job that is missing, a message that is malformed."""
     missing = cache_entries.encode(KEY, cache_entries.Entry(None, NOW, NOW + 2))
     news = [b"", missing, envelope()[:-3], envelope(state=PreviewJob.STATE_SUCCESS)]
     world = World(shared := Says(news=news))
-    job = await world.reads.next(BUCKET, JOB, 20)
+    job = await world.reads.next(BUCKET, JOB, 20, nothing_missed)
     assert job is not None
     assert job.state == PreviewJob.STATE_SUCCESS
     assert (shared.asked, world.cloud.asked) == ([(KEY, 20)], [])
@@ -244,7 +249,7 @@ async def test_a_feed_without_a_read_of_another_replica_ends_after_its_time() ->
     """Messages that are passed over do not prolong it."""
     world = World(Says(news=[b""]))
     begin = time.monotonic()
-    assert await world.reads.next(BUCKET, JOB, 0.1) is None
+    assert await world.reads.next(BUCKET, JOB, 0.1, nothing_missed) is None
     assert 0.1 <= time.monotonic() - begin < 0.5
 
 
