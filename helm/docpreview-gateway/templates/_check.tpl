@@ -51,7 +51,7 @@
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callbacks) }}
 {{- fail "networkPolicy.callbacks: who passes callbacks on to the pods? Name the pods of the Ingress controller or of the Gateway, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]" }}
 {{- end }}
-{{- else if or $callbacks.ingress.enabled $callbacks.httpRoute.enabled }}
+{{- else if or $callbacks.ingress.enabled $callbacks.httpRoute.enabled (eq $callbacks.mode "queue") }}
 {{- fail "callbacks.publicUrl: under which address does the cloud reach the gateway? Set it, such as https://previews.example.com/callback" }}
 {{- end }}
 {{- if and $callbacks.httpRoute.enabled (not $callbacks.httpRoute.parentRefs) }}
