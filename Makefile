@@ -214,6 +214,12 @@ release-dry-run: $(READY) $(AUDIT_READY) ## every package of a release, built an
 bench: $(READY) ## comparisons against peers (one in Go, where Go is there), as ratios in one run; BASE=REVISION: against the gateway of that revision
 	$(BIN)/python bench/run.py $(if $(BASE),--base $(BASE))
 
+http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the contract of the port (it fails), and all candidates compared
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/http-clients pyreqwest==0.15.1 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
+	for name in pyreqwest httpx2; do \
+	  HTTP_CANDIDATE=$$name PYTHONPATH=build/http-clients $(BIN)/python -m pytest --quiet --tb=no tests/contract/http; \
+	done; $(BIN)/python bench/http_clients.py
+
 clean: ## remove what the targets above made
 	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \
 	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules

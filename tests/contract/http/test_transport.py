@@ -13,7 +13,7 @@ import subprocess
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl
 
 import pytest
@@ -23,14 +23,16 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.http_pool import MAX_CONNECTIONS
-from docpreview_gateway.upstream.httpx_transport import HttpxTransport
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
 from tests.contract.http.aiohttp_transport import AiohttpTransport
+from tests.contract.http.candidates import Candidate, chosen
 from tests.fakes.raw_server import Exchange, RawServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from docpreview_gateway.upstream.httpx_transport import HttpxTransport
 
 HOST = "examplebucket-1250000000.ci.ap-chongqing.myqcloud.com"
 HEADERS = {"host": HOST, "content-type": "application/xml", "authorization": "q-sign-algorithm=sha1&q-ak=AKID"}
@@ -50,10 +52,8 @@ AIOHTTP_TAKES = {
 }
 """Replies that aiohttp should not take and does."""
 
-Candidate: TypeAlias = type[BuiltinTransport | HttpxTransport | AiohttpTransport]
 
-
-@pytest.fixture(params=[BuiltinTransport, HttpxTransport, AiohttpTransport], autouse=True)
+@pytest.fixture(params=chosen(), autouse=True)
 def candidate(request: pytest.FixtureRequest) -> Candidate:
     """The client under test; `transport` makes it."""
     global _chosen  # noqa: PLW0603 - one test at a time
