@@ -20,6 +20,10 @@ OPEN_IN_PYDANTIC = {"default", "force", "presets"}
 """Options of jobs, which the policy's parser checks against the contract."""
 
 
+CALLED_BACK = (
+    "callbacks.publicUrl=https://x.example.com",
+    "networkPolicy.callbacks[0].podSelector.matchLabels.app=ingress",
+)
 WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "properties", "$defs"}
 
 
@@ -152,6 +156,8 @@ def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configma
         ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
         ("production", ["grpcRoute.enabled=true"], "grpcRoute.parentRefs: which Gateway"),
         ("minimal", ["callbacks.ingress.enabled=true"], "callbacks.publicUrl: under which address"),
+        ("minimal", ["callbacks.mode=queue"], "callbacks.publicUrl: under which address"),
+        ("minimal", [*CALLED_BACK, "callbacks.mode=queue"], "ledger.keySecretName: callbacks.mode is queue"),
         ("minimal", ["callbacks.publicUrl=https://x.example.com"], "networkPolicy.callbacks: who passes callbacks on"),
         ("production", [f"callbacks.publicUrl=https://{'x' * 70}"], "callbacks.publicUrl: may have 77 characters"),
         ("production", ["callbacks.publicUrl=https://x/?a=b"], "callbacks.publicUrl: must be scheme, host"),

@@ -194,6 +194,14 @@ def test_a_missing_right_is_named_with_the_key_that_needs_it(scene: Scene) -> No
     assert (unread.exit_code, "allow ci:DescribeDocProcessQueues" in unread.output) == (1, True)
 
 
+def test_a_token_that_the_cloud_quotes_is_not_shown(scene: Scene) -> None:
+    """`run` looks for it in what is printed."""
+    quoted = f"{BASE}/{scene.token} is no address"
+    scene.emulator.add_fault("error", "update_queue", status=400, code="InvalidArgument", message=quoted)
+    result = scene.run("--yes")
+    assert (result.exit_code, f"{BASE}/<token> is no address" in result.output) == (1, True)
+
+
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop_before", "garbage"])
 def test_an_update_that_fails_is_told_and_makes_the_exit_code_1(scene: Scene, kind: str) -> None:
     """An answer that is no XML too: the look afterwards decides."""

@@ -51,8 +51,11 @@
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callbacks) }}
 {{- fail "networkPolicy.callbacks: who passes callbacks on to the pods? Name the pods of the Ingress controller or of the Gateway, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]" }}
 {{- end }}
-{{- else if or $callbacks.ingress.enabled $callbacks.httpRoute.enabled }}
+{{- else if or $callbacks.ingress.enabled $callbacks.httpRoute.enabled (eq $callbacks.mode "queue") }}
 {{- fail "callbacks.publicUrl: under which address does the cloud reach the gateway? Set it, such as https://previews.example.com/callback" }}
+{{- end }}
+{{- if and (eq $callbacks.mode "queue") (not .Values.ledger.keySecretName) }}
+{{- fail "ledger.keySecretName: callbacks.mode is queue, and queues keep an address that is made of this secret: without it each pod makes a new one" }}
 {{- end }}
 {{- if and $callbacks.httpRoute.enabled (not $callbacks.httpRoute.parentRefs) }}
 {{- fail "callbacks.httpRoute.parentRefs: which Gateway?" }}

@@ -214,6 +214,8 @@ class CallbackSettings(Section):
             raise ValueError(
                 f"{missing} is missing: the cloud calls public_url and reaches listen; set both, or neither"
             )
+        if self.mode == "queue" and self.public_url is None:
+            raise ValueError("mode: queues need an address to call; set public_url and listen, or leave mode out")
         return self
 
 

@@ -386,6 +386,8 @@ class TestMistakes:
             (MINIMAL + "logging: {level: LOUD}\n", "logging.level"),
             (MINIMAL + "callbacks: {listen: '127.0.0.1:1'}\n", "callbacks"),
             (MINIMAL + "callbacks: {public_url: 'https://x.example.com'}\n", "callbacks"),
+            (MINIMAL + "callbacks: {mode: queue}\n", "callbacks"),
+            (MINIMAL + "callbacks: {mode: both}\n", "callbacks.mode"),
             (MINIMAL + "callbacks: {public_url: 'ftp://x', listen: '127.0.0.1:1'}\n", "callbacks.public_url"),
             (MINIMAL + "callbacks: {public_url: 'https://x/?a=b', listen: '127.0.0.1:1'}\n", "callbacks.public_url"),
             (MINIMAL + "callbacks: {public_url: 'https://x', listen: '127.0.0.1:9464'}\n", "callbacks.listen"),
