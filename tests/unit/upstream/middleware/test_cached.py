@@ -16,7 +16,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, Cached
+from docpreview_gateway.upstream.middleware.cached import Cached
 from docpreview_gateway.upstream.middleware.coalesced import Coalesced
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
@@ -141,14 +141,14 @@ async def test_a_missing_job_is_cached_briefly(world: World) -> None:
 
 
 async def test_a_just_created_job_that_is_missing_is_read_again(world: World) -> None:
-    """Within CREATED_RECENTLY seconds of its create; later JOB_NOT_FOUND is the answer."""
+    """Within five seconds of its create; later JOB_NOT_FOUND is the answer."""
     job = await world.create()
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
     assert await world.get(job.job_id, no_cache=True) == "miss"
     world.clock.time += 3
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
     assert await world.get(job.job_id, no_cache=True) == "miss"
-    world.clock.time += CREATED_RECENTLY - 3
+    world.clock.time += 2
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "gone")]
     with pytest.raises(GatewayError):
         await world.get(job.job_id, no_cache=True)
@@ -416,6 +416,7 @@ async def test_jobs_are_found_in_the_shared_cache_while_they_are_fresh() -> None
     assert await world.cached.find_shared(BUCKET, [JOB], call._replace(no_cache=True)) == {}
     assert list(await world.cached.find_shared(BUCKET, ["x1", JOB, "x2"], call)) == [JOB]
     assert call.response.cache == "hit"
+    assert world.telemetry.lookups[-1] == ("shared", "hit")
     assert world.cached.cached_get(BUCKET, JOB, call) is not None
     world.clock.time += 1
     assert await world.cached.find_shared(BUCKET, [JOB], call) == {}
@@ -522,3 +523,33 @@ async def test_a_no_cache_read_that_joins_a_look_into_the_shared_cache_gets_the_
     shared.go_on.set()
     assert [await first, await second] == ["miss", "coalesced"]
     assert len(world.cloud.asked) == 2
+
+
+async def test_many_jobs_are_found_in_memory_all_or_none(world: World) -> None:
+    """Hits are counted if all are there, else by the reads that follow."""
+    other = "d" + "2" * 32
+    for job_id in (JOB, other):
+        world.cloud.add_job(BUCKET.name, job_id, PreviewJob.STATE_RUNNING)
+    await world.get()
+    world.telemetry.lookups.clear()
+    call = Call("r", 30.0)
+    assert world.cached.cached_many(BUCKET, [JOB, other], call) is None
+    assert (call.response.cache, world.telemetry.lookups) == ("", [])
+    await world.get(other)
+    world.telemetry.lookups.clear()
+    assert world.cached.cached_many(BUCKET, [other, JOB], call._replace(no_cache=True)) is None
+    found = world.cached.cached_many(BUCKET, [other, JOB], call)
+    assert found is not None
+    assert [PreviewJob.FromString(job).job_id for job in found] == [other, JOB]
+    assert (call.response.cache, world.telemetry.lookups) == ("hit", [("memory", "hit")] * 2)
+    world.clock.time += 1
+    assert world.cached.cached_many(BUCKET, [JOB], call) is None
+
+
+async def test_creates_are_remembered_for_seconds_only(world: World) -> None:
+    """A gateway makes millions of jobs in its life."""
+    await world.create()
+    world.clock.time += 5
+    await world.create()
+    await world.create()
+    assert len(world.cached._created) == 2

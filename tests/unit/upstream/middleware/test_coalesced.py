@@ -79,8 +79,9 @@ async def test_the_last_cancelled_caller_cancels_the_read(cloud: FakeUpstream, u
     await cloud.called.wait()
     for caller in callers:
         caller.cancel()
-    await asyncio.gather(*callers, return_exceptions=True)
+    # It begins while the read is being cancelled.
     later = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
+    await asyncio.gather(*callers, return_exceptions=True)
     cloud.gate.set()
     assert (await later).job_id == JOB
     assert cloud.cancelled == 1
