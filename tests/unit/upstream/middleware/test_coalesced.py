@@ -79,8 +79,9 @@ async def test_the_last_cancelled_caller_cancels_the_read(cloud: FakeUpstream, u
     await cloud.called.wait()
     for caller in callers:
         caller.cancel()
-    await asyncio.gather(*callers, return_exceptions=True)
+    # It begins while the read is being cancelled.
     later = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
+    await asyncio.gather(*callers, return_exceptions=True)
     cloud.gate.set()
     assert (await later).job_id == JOB
     assert cloud.cancelled == 1
@@ -273,11 +274,13 @@ async def test_each_caller_gets_what_the_replicas_have_also_with_an_error() -> N
             assert call.shared_read is not None
             assert call.shared_read.is_new
             call.shared_read.envelope = b"stale"
+            call.response.marker = "marker"
             raise UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, operation.job_id)
 
     upstream = Coalesced(Sharing(), FakeTelemetry(), longest=10.0)
     reads = [SharedRead(0.0, is_new=True) for _ in range(2)]
-    calls = (upstream(GetJob(BUCKET, JOB), call()._replace(shared_read=read)) for read in reads)
-    errors = await asyncio.gather(*calls, return_exceptions=True)
+    calls = [call()._replace(shared_read=read) for read in reads]
+    errors = await asyncio.gather(*(upstream(GetJob(BUCKET, JOB), each) for each in calls), return_exceptions=True)
+    assert [each.response.marker for each in calls] == ["marker"] * 2
     assert [type(error) for error in errors] == [UpstreamError] * 2
     assert [read.envelope for read in reads] == [b"stale"] * 2

@@ -11,13 +11,13 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.redis_client import RedisClient
-from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
-from docpreview_gateway.upstream.operations import CreateJob, GetJob
+from docpreview_gateway.upstream.middleware.shared_reads import LEASE_CHECK_SECONDS, SharedReads
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs
 from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.upstream.ports import Turn
@@ -201,7 +201,9 @@ async def test_a_follower_that_has_missed_the_result_finds_it_in_the_cache() -> 
 
 async def test_a_follower_reads_by_itself_when_its_callers_time_is_over() -> None:
     world = World(shared := Says(*[Turn("follower")] * 2))
+    begin = time.monotonic()
     assert await world.get(seconds=0.05) == "miss"
+    assert time.monotonic() - begin < LEASE_CHECK_SECONDS
     assert (len(shared.looks), world.telemetry.shared_reads) == (2, ["local"])
 
 
@@ -251,6 +253,16 @@ async def test_a_feed_without_a_read_of_another_replica_ends_after_its_time() ->
     begin = time.monotonic()
     assert await world.reads.next(BUCKET, JOB, 0.1, nothing_missed) is None
     assert 0.1 <= time.monotonic() - begin < 0.5
+
+
+async def test_lists_are_not_shared() -> None:
+    """They pass through to the cloud."""
+    world = World(shared := Says())
+    page = await world.reads(
+        ListJobs(ListPreviewJobsRequest(bucket=BUCKET.name), BUCKET, 10, ""), Call("r", time.monotonic() + 30)
+    )
+    assert [job.job_id for job in page.jobs] == [JOB]
+    assert (shared.looks, shared.values, shared.created_in) == ([], {}, [])
 
 
 async def test_a_create_is_stored_for_the_other_replicas_and_makes_them_drop_their_lists() -> None:
