@@ -29,6 +29,10 @@ RARE = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
 """Polls that no test waits for: what is told is told by callbacks."""
 
 
+RELIED_UPON = WatchSettings(poll_floor_seconds=10, poll_cap_seconds=10)
+"""Of replicas that rely upon callbacks, and so poll once a minute. They look for what they have missed in between."""
+
+
 class SoonWatchSettings(WatchSettings):
     """Polls that are rare for seconds instead of a minute."""
 
@@ -171,8 +175,8 @@ async def two_replicas(emulator: Emulator, folder: Path, **changes: object) -> A
     callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{balancer.port}/cb", listen="127.0.0.1:0")
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_redis(folder))
-        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
-        given = {"callbacks": callbacks, "watch": RARE, "shared_state": state, "cache": CacheSettings(), **changes}
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 5.0})
+        given = {"callbacks": callbacks, "watch": RELIED_UPON, "shared_state": state, "cache": CacheSettings(), **changes}
         first, second = [await stack.enter_async_context(Gateway(settings(emulator, **given))) for _ in range(2)]
         one, other = [
             await stack.enter_async_context(DocPreviewClient(f"127.0.0.1:{gateway.port}"))

@@ -70,7 +70,7 @@ class Trust:
     def called_back_elsewhere(self, bucket: str, job_id: str) -> None:
         """A callback has told another replica of a job, which counts its end. It may have told this one before."""
         self._polled.pop((bucket, job_id), None)
-        if all(job_id != other for _, other, _ in self._ends.get(bucket, ())):
+        if not self._knows(bucket, job_id):
             self._keep(bucket, job_id, self._elapsed(), came=True)
 
     def missed(self, bucket: str, job_id: str) -> None:
@@ -83,8 +83,12 @@ class Trust:
             self._note(bucket, job_id, self._elapsed(), came=True)
 
     def polled(self, bucket: str, job_id: str) -> None:
-        """A poll has found that a job has ended, of which no callback had told here."""
-        self._polled[bucket, job_id] = self._elapsed()
+        """A poll has found that a job has ended. Its callback may have told another replica meanwhile."""
+        if not self._knows(bucket, job_id):
+            self._polled[bucket, job_id] = self._elapsed()
+
+    def _knows(self, bucket: str, job_id: str) -> bool:
+        return any(job_id == other for _, other, _ in self._ends.get(bucket, ()))
 
     def _settle(self) -> None:
         """Count the ends whose callback has not come."""

@@ -89,3 +89,12 @@ def test_what_several_replicas_were_called_back_about_teaches_once() -> None:
         scene.trust.called_back_elsewhere("docs", "c0")
         scene.trust.called_back_elsewhere("docs", "e0")
     assert not scene.trust.works("docs")
+
+
+def test_a_poll_in_flight_while_another_replica_is_called_back_finds_nothing_first() -> None:
+    scene = Scene()
+    for number in range(ENDS):
+        scene.trust.called_back_elsewhere("docs", f"e{number}")
+        scene.trust.polled("docs", f"e{number}")
+    scene.now += GRACE_SECONDS
+    assert scene.trust.works("docs")
