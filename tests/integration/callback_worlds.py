@@ -153,10 +153,6 @@ class Replicas:
         """Whether each of them relies upon callbacks."""
         return [gateway.callbacks.trust.works(BUCKET) for gateway in self.gateways]
 
-    def call_first_only(self) -> None:
-        """Let all callbacks go to the first replica."""
-        self.balancer.receivers = [self.gateways[0].callback_port]
-
     async def watched(self, jobs: int) -> dict[str, asyncio.Task[PreviewJob]]:
         """New jobs, made at the replicas in turn, each with a wait at the replica that has not made it."""
         before = sum(map(watchers, self.gateways))
@@ -169,20 +165,29 @@ class Replicas:
 
 
 @asynccontextmanager
-async def two_replicas(emulator: Emulator, folder: Path, **changes: object) -> AsyncIterator[Replicas]:
-    """Two replicas that rely upon callbacks and poll once a minute; jobs are held from here on."""
+async def two_replicas(
+    emulator: Emulator, folder: Path, *, first_only: bool = False, **changes: object
+) -> AsyncIterator[Replicas]:
+    """Two replicas that rely upon callbacks and poll once a minute; jobs are held from here on.
+
+    With `first_only` all callbacks go to the first one.
+    """
     balancer = Balancer()
     callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{balancer.port}/cb", listen="127.0.0.1:0")
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_redis(folder))
         state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 5.0})
-        given = {"callbacks": callbacks, "watch": RELIED_UPON, "shared_state": state, "cache": CacheSettings(), **changes}
+        given = {
+            "callbacks": callbacks,
+            "watch": RELIED_UPON,
+            "shared_state": state,
+            "cache": CacheSettings(),
+            **changes,
+        }
         first, second = [await stack.enter_async_context(Gateway(settings(emulator, **given))) for _ in range(2)]
-        one, other = [
-            await stack.enter_async_context(DocPreviewClient(f"127.0.0.1:{gateway.port}"))
-            for gateway in (first, second)
-        ]
-        balancer.receivers = [first.callback_port, second.callback_port]
+        ports = first.port, second.port
+        one, other = [await stack.enter_async_context(DocPreviewClient(f"127.0.0.1:{port}")) for port in ports]
+        balancer.receivers = [first.callback_port] if first_only else [first.callback_port, second.callback_port]
         await balancer.back()
         stack.push_async_callback(balancer.away)
         await learned(emulator, one, first, second)

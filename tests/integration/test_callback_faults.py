@@ -10,7 +10,6 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_emulator import Emulator, Settings
-from docpreview_gateway.callbacks.trust import ENDS
 from tests.integration.callback_worlds import SoonWatchSettings, ended, outcomes, reads, running_job, two_replicas
 from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.money import ONE_PAGE
@@ -167,9 +166,8 @@ async def test_a_receiver_that_is_away_and_comes_back_is_relied_upon_again(emula
         await until(lambda: replicas.rely() == [False, False])
         assert [each.status for each in emulator.callbacks[-JOBS:]] == [None] * JOBS
         await replicas.balancer.back()
-        for _ in range(2 * ENDS):
+        while replicas.rely() != [True, True]:
             await replicas.clients[0].wait(BUCKET, await running_job(replicas.clients[0]))
-        await until(lambda: replicas.rely() == [True, True])
         emulator.hold_jobs()
         emulator.clear_requests()
         jobs = await replicas.watched(1)
@@ -182,14 +180,14 @@ async def test_two_hundred_jobs_that_end_at_once_are_all_told_within_moments(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """By the replica that gets all of their callbacks, at both: none is dropped, and none waits for a poll."""
-    async with two_replicas(emulator, tmp_path) as replicas, asyncio.timeout(120):
-        replicas.call_first_only()
+    async with two_replicas(emulator, tmp_path, first_only=True) as replicas, asyncio.timeout(120):
         jobs = await replicas.watched(200)
         begun = time.monotonic()
         for job_id in jobs:
             emulator.set_job_state(job_id, "Success")
         await ended([*jobs.values()])
-        assert time.monotonic() - begun < 20
+        # A rare poll comes after 48 s at the earliest; a busy machine may take half of that.
+        assert time.monotonic() - begun < 40
         assert reads(emulator) == 200
         assert set(outcomes(*replicas.gateways)) == {"read"}
 
@@ -198,18 +196,17 @@ async def test_a_replica_without_callbacks_hears_of_an_end_within_a_tenth_of_a_s
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """From the answer to the callback at the other one, by messages of Redis. It relies upon the other's callbacks."""
-    async with two_replicas(emulator, tmp_path) as replicas, asyncio.timeout(60):
-        replicas.call_first_only()
+    async with two_replicas(emulator, tmp_path, first_only=True) as replicas, asyncio.timeout(60):
         delays = [1.0]
         # Others may use the machine too: one of many.
         while min(delays) >= 0.1 and len(delays) < 20:
-            before, told = outcomes(replicas.gateways[1]), len(emulator.callbacks)
+            told = len(emulator.callbacks)
             [(job_id, wait)] = (await replicas.watched(1)).items()
             emulator.set_job_state(job_id, "Success")
             await until(lambda: len(emulator.callbacks) > told)  # noqa: B023 - awaited here
             called_at = time.monotonic()
             await ended([wait])
             delays.append(time.monotonic() - called_at)
-            assert outcomes(replicas.gateways[1]) == before
+        assert outcomes(replicas.gateways[1]) == {}
         assert reads(emulator) == len(delays) - 1
         assert min(delays) < 0.1
