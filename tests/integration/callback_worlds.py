@@ -25,19 +25,24 @@ if TYPE_CHECKING:
 
     from docpreview_emulator import Emulator
 
-RARE = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
-"""Polls that no test waits for: what is told is told by callbacks."""
 
+class Polls(WatchSettings):
+    """Polls by a schedule of a test."""
 
-RELIED_UPON = WatchSettings(poll_floor_seconds=10, poll_cap_seconds=10)
-"""Of replicas that rely upon callbacks, and so poll once a minute. They look for what they have missed in between."""
-
-
-class SoonWatchSettings(WatchSettings):
-    """Polls that are rare for seconds instead of a minute."""
+    of: Schedule
 
     def schedule(self) -> Schedule:
-        return Schedule(floor=0.3, cap=0.3, backstop=4.0)
+        return self.of
+
+
+RARE = Polls(of=Schedule(floor=60, cap=60, backstop=600))
+"""Polls that no test waits for: what is told is told by callbacks."""
+
+RELIED_UPON = Polls(of=Schedule(floor=10, cap=10, backstop=600))
+"""Likewise for replicas that rely upon callbacks. They look for what they have missed every ten seconds."""
+
+SOON = Polls(of=Schedule(floor=0.3, cap=0.3, backstop=4.0))
+"""Polls that are rare for seconds instead of a minute."""
 
 
 def free_port() -> int:

@@ -13,8 +13,10 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
+from docpreview_gateway.jobs.polling import Schedule
 from tests.integration.callback_worlds import (
-    SoonWatchSettings,
+    SOON,
+    Polls,
     address_in,
     called_back,
     ended,
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 EACH = 60
 """Jobs that one connection follows."""
 
-MANY = pytest.param(1020, marks=[pytest.mark.soak, pytest.mark.timeout(300)])
+MANY = 1020
+SOAK = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 SLACK = 3.0
 """Seconds that a busy machine may add."""
@@ -79,7 +82,7 @@ async def delays(emulator: Emulator, waits: list[asyncio.Task[PreviewJob]]) -> l
     return found
 
 
-@pytest.mark.parametrize("jobs", [EACH, MANY])
+@pytest.mark.parametrize("jobs", [EACH, pytest.param(MANY, marks=SOAK)])
 async def test_a_job_that_is_called_back_costs_one_read_from_create_to_end(emulator: Emulator, jobs: int) -> None:
     """Its running state is known from the create, so that a watcher makes no read when it comes."""
     async with (
@@ -109,11 +112,19 @@ async def test_a_job_that_is_not_known_is_read_at_once(emulator: Emulator) -> No
         wait.cancel()
 
 
-@pytest.mark.parametrize("jobs", [EACH, MANY])
-async def test_callbacks_that_stop_in_the_middle_leave_polls_as_often_as_before(emulator: Emulator, jobs: int) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "polls"),
+    [
+        (EACH, SOON.of),
+        pytest.param(MANY, Schedule(floor=5.0, cap=5.0, backstop=40.0), marks=SOAK),
+    ],
+)
+async def test_callbacks_that_stop_in_the_middle_leave_polls_as_often_as_before(
+    emulator: Emulator, jobs: int, polls: Schedule
+) -> None:
     """Nobody waits longer than for a rare poll, and once that has shown what is missing, than for a frequent one."""
     async with (
-        called_back(emulator, watch=SoonWatchSettings()) as (gateway, client, _),
+        called_back(emulator, watch=Polls(of=polls)) as (gateway, client, _),
         clients(gateway, jobs // EACH) as many,
         asyncio.timeout(120 + jobs / 5),
     ):
@@ -123,12 +134,12 @@ async def test_callbacks_that_stop_in_the_middle_leave_polls_as_often_as_before(
         emulator.add_fault("drop_before", "callback", skip=jobs // 2, times=jobs - jobs // 2)
         emulator.release_jobs()
         longest = (await delays(emulator, waits))[-1]
-        assert longest < 1.2 * SoonWatchSettings().schedule().backstop + SLACK
+        assert longest < 1.2 * polls.backstop + SLACK
         await until(lambda: not trust.works(BUCKET))
         emulator.hold_jobs()
         emulator.clear_requests()
         waits = await followed(gateway, client, 1)
-        await until(lambda: reads(emulator) >= 4, seconds=3)
+        await until(lambda: reads(emulator) >= 4, seconds=8 * polls.cap)
         emulator.release_jobs()
         await ended(waits)
         # The last missing ones count after their grace, among the first that come.

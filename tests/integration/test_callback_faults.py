@@ -10,7 +10,7 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_emulator import Emulator, Settings
-from tests.integration.callback_worlds import SoonWatchSettings, ended, outcomes, reads, running_job, two_replicas
+from tests.integration.callback_worlds import SOON, ended, outcomes, reads, running_job, two_replicas
 from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.money import ONE_PAGE
 
@@ -43,7 +43,7 @@ async def test_what_comes_is_told_at_whichever_replica_by_one_read_of_each_job(
 
 async def test_ends_whose_callbacks_are_lost_are_found_by_the_rare_polls(emulator: Emulator, tmp_path: Path) -> None:
     """Each replica learns from what it has missed, and polls often from then on."""
-    async with two_replicas(emulator, tmp_path, watch=SoonWatchSettings()) as replicas, asyncio.timeout(60):
+    async with two_replicas(emulator, tmp_path, watch=SOON) as replicas, asyncio.timeout(60):
         jobs = await replicas.watched(JOBS)
         emulator.add_fault("drop_before", "callback", times=JOBS)
         emulator.release_jobs()
@@ -70,7 +70,7 @@ async def test_late_callbacks_are_told_when_they_come(emulator: Emulator, tmp_pa
 async def test_callbacks_that_come_after_a_poll_has_found_the_end_are_read_no_more(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    async with two_replicas(emulator, tmp_path, watch=SoonWatchSettings()) as replicas, asyncio.timeout(60):
+    async with two_replicas(emulator, tmp_path, watch=SOON) as replicas, asyncio.timeout(60):
         jobs = await replicas.watched(JOBS)
         emulator.add_fault("latency", "callback", times=JOBS, seconds=8.0)
         emulator.release_jobs()
@@ -107,7 +107,7 @@ async def test_a_callback_that_says_another_state_tells_the_one_that_the_cloud_h
 
 async def test_a_callback_that_names_another_job_ends_neither(emulator: Emulator, tmp_path: Path) -> None:
     """The other one is read and still runs; the one that has ended is found by a rare poll."""
-    async with two_replicas(emulator, tmp_path, watch=SoonWatchSettings()) as replicas, asyncio.timeout(60):
+    async with two_replicas(emulator, tmp_path, watch=SOON) as replicas, asyncio.timeout(60):
         jobs = await replicas.watched(2)
         (first, told), (_, other) = jobs.items()
         emulator.add_fault("other_job", "callback")
@@ -122,7 +122,7 @@ async def test_a_callback_that_names_another_job_ends_neither(emulator: Emulator
 
 async def test_a_callback_with_a_wrong_token_reads_nothing(emulator: Emulator, tmp_path: Path) -> None:
     """Its job is found by a rare poll."""
-    async with two_replicas(emulator, tmp_path, watch=SoonWatchSettings()) as replicas, asyncio.timeout(60):
+    async with two_replicas(emulator, tmp_path, watch=SOON) as replicas, asyncio.timeout(60):
         jobs = await replicas.watched(1)
         emulator.add_fault("wrong_token", "callback")
         emulator.release_jobs()
@@ -158,7 +158,7 @@ async def test_callbacks_in_another_order_than_the_ends_are_all_told_by_one_read
 
 async def test_a_receiver_that_is_away_and_comes_back_is_relied_upon_again(emulator: Emulator, tmp_path: Path) -> None:
     """The cloud finds nobody at the address meanwhile, and repeats nothing: polls find the ends."""
-    async with two_replicas(emulator, tmp_path, watch=SoonWatchSettings()) as replicas, asyncio.timeout(120):
+    async with two_replicas(emulator, tmp_path, watch=SOON) as replicas, asyncio.timeout(120):
         await replicas.balancer.away()
         jobs = await replicas.watched(JOBS)
         emulator.release_jobs()
@@ -182,12 +182,9 @@ async def test_two_hundred_jobs_that_end_at_once_are_all_told_within_moments(
     """By the replica that gets all of their callbacks, at both: none is dropped, and none waits for a poll."""
     async with two_replicas(emulator, tmp_path, first_only=True) as replicas, asyncio.timeout(120):
         jobs = await replicas.watched(200)
-        begun = time.monotonic()
         for job_id in jobs:
             emulator.set_job_state(job_id, "Success")
         await ended([*jobs.values()])
-        # A rare poll comes after 48 s at the earliest; a busy machine may take half of that.
-        assert time.monotonic() - begun < 40
         assert reads(emulator) == 200
         assert set(outcomes(*replicas.gateways)) == {"read"}
 
