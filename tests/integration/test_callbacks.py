@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
@@ -96,6 +96,9 @@ async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(e
             await client.wait(BUCKET, await running_job(client))
         assert gateway.callbacks.trust.works(BUCKET)
         assert gateway.registry.get_sample_value("docpreview_callbacks_working", {"bucket": BUCKET}) == 1
+        shown = (await page(gateway.admin_port, "/"))[1]
+        assert f"to {address_in(emulator).rpartition('/')[0]}</p>" in shown
+        assert 'data-label="relied upon">yes</td>' in shown
 
 
 async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulator: Emulator) -> None:
@@ -142,3 +145,45 @@ async def _end_jobs_watched_at_all_workers(emulator: Emulator, gateway: Running)
             emulator.release_jobs()
             async with asyncio.timeout(10):
                 assert {job.state for job in await asyncio.gather(*waiting)} == {PreviewJob.STATE_SUCCESS}
+
+
+def _files(folder: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
+
+
+async def test_no_log_metric_or_page_has_a_token_or_a_password_in_clear(emulator: Emulator, tmp_path: Path) -> None:
+    """Of callbacks that come, that are forged, of no form or no HTTP, with the log at its most talkative."""
+    port = free_port()
+    password, wrong = "hunter2-of-the-document", "W" * 22
+    changes: dict[str, object] = {
+        "callbacks": {"public_url": f"http://127.0.0.1:{port}/cb", "listen": f"127.0.0.1:{port}"},
+        "logging": {"level": "DEBUG", "format": "json", "access": "all"},
+    }
+    path = configuration(emulator, tmp_path, **changes)
+    async with running(path) as gateway, DocPreviewClient(gateway.address) as client, asyncio.timeout(60):
+        job = await client.create(
+            BUCKET, "a.pdf", output_object="out/${Number}.jpg", options=PreviewOptions(password=password)
+        )
+        address = address_in(emulator)
+        token = address.rpartition("/")[2]
+        body = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job.job_id, "DocPassword": password}]}
+        async with httpx.AsyncClient(trust_env=False) as vendor:
+            for url in (address, f"http://127.0.0.1:{port}/cb/{wrong}", f"{address}/{password}"):
+                for sent in (body, [body], {"JobsDetail": password}):
+                    assert (await vendor.post(url, json=sent)).status_code == 200
+                await vendor.request("PROPFIND", url)
+                # What is too long is not read to its end.
+                with suppress(httpx.TransportError):
+                    await vendor.post(url, json=[password, "x" * 2_000_000])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{token} {password}\r\nno HTTP\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+        emulator.release_jobs()
+        await client.wait(BUCKET, job.job_id)
+        pages = "".join([(await page(gateway.admin_port, each))[1] for each in ("/", "/metrics", "/calls", "/readyz")])
+    written = _files(tmp_path) + pages.encode()
+    assert b"is no HTTP" in written
+    assert b"docpreview_callbacks_total" in written
+    for secret in (token, wrong, password):
+        assert secret.encode() not in written

@@ -22,6 +22,14 @@ class PrometheusCallbacks:
         self._ends = PlainCounter("docpreview_callback_ends", text, ("bucket", "found"), registry)
         working = "1 while the callbacks of a bucket's jobs come, so that polls are rare."
         self._working = Gauge("docpreview_callbacks_working", working, ("bucket",), registry=registry)
+        last = "When a callback has last told of the end of a job, before a poll did (Unix time)."
+        self._last = Gauge("docpreview_callback_last_timestamp_seconds", last, ("bucket",), registry=registry)
+        address = "1, with the address that the cloud calls, but for its unguessable end."
+        self._address = Gauge("docpreview_callbacks_address", address, ("address",), registry=registry)
+
+    def address(self, address: str) -> None:
+        """Record the address that the cloud calls, without its token."""
+        self._address.labels(address).set(1)
 
     def working(self, bucket: str, works: bool) -> None:  # noqa: FBT001 - as the port
         """Set whether callbacks of a bucket come."""
@@ -30,6 +38,8 @@ class PrometheusCallbacks:
     def found(self, bucket: str, *, by_callback: bool) -> None:
         """Count the end of a job by what has found it."""
         self._ends.count(bucket, "callback" if by_callback else "poll")
+        if by_callback:
+            self._last.labels(bucket).set_to_current_time()
 
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names."""

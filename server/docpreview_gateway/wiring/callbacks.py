@@ -89,6 +89,7 @@ class Callbacks:
             if bucket is not None and watching.follows(name, job_id):
                 hints.take(bucket, job_id)
 
+        self._telemetry.address(str(self._settings.public_url))
         listen = self._settings.listen if self._worker is None else self._worker.callbacks
         tell = None if self._siblings is None else self._siblings.tell
         receiver = Receiver(hints, self._telemetry, bucket_of, tell, proof=proof)
