@@ -87,7 +87,7 @@ clients: $(READY) ## every client in its language: its own checks, and all of th
 	CI=true $(BIN)/pytest tests/conformance -n 4 --dist loadfile
 
 soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED sets the seed (docs/faults.md)
-	$(BIN)/pytest -m soak -s tests/faults
+	$(BIN)/pytest -m soak -s tests/faults tests/integration/test_callback_campaign.py
 
 .PHONY: mutants
 mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)

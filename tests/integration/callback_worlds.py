@@ -25,15 +25,24 @@ if TYPE_CHECKING:
 
     from docpreview_emulator import Emulator
 
-RARE = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
-"""Polls that no test waits for: what is told is told by callbacks."""
 
+class Polls(WatchSettings):
+    """Polls by a schedule of a test."""
 
-class SoonWatchSettings(WatchSettings):
-    """Polls that are rare for seconds instead of a minute."""
+    of: Schedule
 
     def schedule(self) -> Schedule:
-        return Schedule(floor=0.3, cap=0.3, backstop=4.0)
+        return self.of
+
+
+RARE = Polls(of=Schedule(floor=60, cap=60, backstop=600))
+"""Polls that no test waits for: what is told is told by callbacks."""
+
+RELIED_UPON = Polls(of=Schedule(floor=10, cap=10, backstop=600))
+"""Likewise for replicas that rely upon callbacks. They look for what they have missed every ten seconds."""
+
+SOON = Polls(of=Schedule(floor=0.3, cap=0.3, backstop=4.0))
+"""Polls that are rare for seconds instead of a minute."""
 
 
 def free_port() -> int:
@@ -149,10 +158,6 @@ class Replicas:
         """Whether each of them relies upon callbacks."""
         return [gateway.callbacks.trust.works(BUCKET) for gateway in self.gateways]
 
-    def call_first_only(self) -> None:
-        """Let all callbacks go to the first replica."""
-        self.balancer.receivers = [self.gateways[0].callback_port]
-
     async def watched(self, jobs: int) -> dict[str, asyncio.Task[PreviewJob]]:
         """New jobs, made at the replicas in turn, each with a wait at the replica that has not made it."""
         before = sum(map(watchers, self.gateways))
@@ -165,20 +170,29 @@ class Replicas:
 
 
 @asynccontextmanager
-async def two_replicas(emulator: Emulator, folder: Path, **changes: object) -> AsyncIterator[Replicas]:
-    """Two replicas that rely upon callbacks and poll once a minute; jobs are held from here on."""
+async def two_replicas(
+    emulator: Emulator, folder: Path, *, first_only: bool = False, **changes: object
+) -> AsyncIterator[Replicas]:
+    """Two replicas that rely upon callbacks and poll once a minute; jobs are held from here on.
+
+    With `first_only` all callbacks go to the first one.
+    """
     balancer = Balancer()
     callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{balancer.port}/cb", listen="127.0.0.1:0")
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_redis(folder))
-        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
-        given = {"callbacks": callbacks, "watch": RARE, "shared_state": state, "cache": CacheSettings(), **changes}
+        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 5.0})
+        given = {
+            "callbacks": callbacks,
+            "watch": RELIED_UPON,
+            "shared_state": state,
+            "cache": CacheSettings(),
+            **changes,
+        }
         first, second = [await stack.enter_async_context(Gateway(settings(emulator, **given))) for _ in range(2)]
-        one, other = [
-            await stack.enter_async_context(DocPreviewClient(f"127.0.0.1:{gateway.port}"))
-            for gateway in (first, second)
-        ]
-        balancer.receivers = [first.callback_port, second.callback_port]
+        ports = first.port, second.port
+        one, other = [await stack.enter_async_context(DocPreviewClient(f"127.0.0.1:{port}")) for port in ports]
+        balancer.receivers = [first.callback_port] if first_only else [first.callback_port, second.callback_port]
         await balancer.back()
         stack.push_async_callback(balancer.away)
         await learned(emulator, one, first, second)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
-from docpreview_gateway.callbacks.trust import ENDS, LEAST
+from docpreview_gateway.callbacks.trust import LEAST
 from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
-from docpreview_gateway.settings.sections import CallbackSettings, LimitSettings, SharedStateSettings, WatchSettings
-from docpreview_gateway.wiring.gateway import Gateway
-from tests.integration.conftest import BUCKET, REGION, settings, until
+from docpreview_gateway.settings.sections import LimitSettings
+from tests.integration.callback_worlds import address_in, called_back, free_port, outcomes, reads, running_job
+from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.gateway_processes import Running, configuration, page, running
 from tests.integration.money import ONE_PAGE
 from tests.redis_server import running_redis
@@ -29,59 +27,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
     async with Emulator() as found:
         found.put_object(BUCKET, REGION, "a.pdf", ONE_PAGE)
         found.hold_jobs()
         yield found
-
-
-def reads(emulator: Emulator) -> int:
-    """Requests for single jobs that have reached the cloud."""
-    return sum(request.operation == "get" for request in emulator.requests)
-
-
-async def running_job(client: DocPreviewClient) -> str:
-    """The id of a new job, which stays unfinished until jobs are released."""
-    job = await client.create(BUCKET, "a.pdf", output_object="out/${RequestToken}/${Number}.jpg")
-    return str(job.job_id)
-
-
-@asynccontextmanager
-async def called_back(emulator: Emulator, **changes: object) -> AsyncIterator[tuple[Gateway, DocPreviewClient, str]]:
-    """A gateway that takes callbacks and polls once a minute, a client, and the address that creates ask for."""
-    port = free_port()
-    callbacks = CallbackSettings(public_url=f"http://127.0.0.1:{port}/cb", listen=f"127.0.0.1:{port}")
-    watch = WatchSettings(poll_floor_seconds=60, poll_cap_seconds=60)
-    async with (
-        Gateway(settings(emulator, **{"callbacks": callbacks, "watch": watch, **changes})) as gateway,
-        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
-    ):
-        yield gateway, client, f"http://127.0.0.1:{port}"
-
-
-def outcomes(gateway: Gateway) -> dict[str, float]:
-    """What became of callbacks."""
-    return {
-        sample.labels["outcome"]: sample.value
-        for family in gateway.registry.collect()
-        for sample in family.samples
-        if sample.name == "docpreview_callbacks_total"
-    }
-
-
-def address_in(emulator: Emulator) -> str:
-    """The address that the last create asked for."""
-    bodies = [request.body.decode() for request in emulator.requests if request.operation == "create"]
-    return bodies[-1].partition("<CallBack>")[2].partition("</CallBack>")[0]
 
 
 async def test_watchers_hear_of_the_end_at_once_by_a_single_read(emulator: Emulator) -> None:
@@ -146,6 +97,9 @@ async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(e
         assert gateway.callbacks.trust.works(BUCKET)
         labels = {"bucket": BUCKET, "queue": emulator.queue_id(BUCKET, REGION)}
         assert gateway.registry.get_sample_value("docpreview_callbacks_working", labels) == 1
+        shown = (await page(gateway.admin_port, "/"))[1]
+        assert f"to {address_in(emulator).rpartition('/')[0]}</p>" in shown
+        assert 'data-label="relied upon">yes</td>' in shown
 
 
 async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulator: Emulator) -> None:
@@ -158,59 +112,6 @@ async def test_the_pages_of_a_job_that_is_called_back_are_charged_at_once(emulat
             while (await client.usage()).day.used_pages <= number:  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0.1)
         assert gateway.callbacks.trust.works(BUCKET)
-
-
-async def test_a_replica_without_watchers_tells_the_one_that_has_them(emulator: Emulator, tmp_path: Path) -> None:
-    """A load balancer gives the callback to any of them: the read of one reaches all."""
-    with running_redis(tmp_path) as server:
-        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
-        async with (
-            called_back(emulator, shared_state=state) as (_, _, base),
-            called_back(emulator, shared_state=state) as (gateway, client, _),
-            asyncio.timeout(30),
-        ):
-            job_id = await running_job(client)
-            waiting = asyncio.create_task(client.wait(BUCKET, job_id))
-            await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 1)
-            before, own = reads(emulator), address_in(emulator)
-            emulator.add_fault("drop_before", "callback")
-            emulator.release_jobs()
-            await emulator.wait_for_job(job_id)
-            async with httpx.AsyncClient(trust_env=False) as vendor:
-                sent = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
-                await vendor.post(f"{base}/cb/{own.rpartition('/')[2]}", json=sent)
-            assert (await waiting).state == PreviewJob.STATE_SUCCESS
-            assert reads(emulator) == before + 1
-
-
-async def test_watchers_at_another_replica_hear_within_a_tenth_of_a_second(emulator: Emulator, tmp_path: Path) -> None:
-    """From the arrival of the callback, by messages of Redis. The best of five, since other programs run here too."""
-    with running_redis(tmp_path) as server:
-        state = SharedStateSettings.model_validate({"url": server.url, "namespace": "docs", "timeout_seconds": 1.0})
-        async with (
-            called_back(emulator, shared_state=state) as (_, _, base),
-            called_back(emulator, shared_state=state) as (gateway, client, _),
-            asyncio.timeout(30),
-        ):
-            took = [await told_at_another_replica(emulator, gateway, client, base) for _ in range(5)]
-    assert min(took) < 0.1
-
-
-async def told_at_another_replica(emulator: Emulator, gateway: Gateway, client: DocPreviewClient, base: str) -> float:
-    """Seconds from a callback at one replica to the end of a wait at the other."""
-    emulator.hold_jobs()
-    job_id = await running_job(client)
-    waiting = asyncio.create_task(client.wait(BUCKET, job_id))
-    await until(lambda: gateway.registry.get_sample_value("docpreview_watchers") == 1)
-    emulator.add_fault("drop_before", "callback")
-    emulator.release_jobs()
-    await emulator.wait_for_job(job_id)
-    token = address_in(emulator).rpartition("/")[2]
-    async with httpx.AsyncClient(trust_env=False) as vendor:
-        begin = time.monotonic()
-        await vendor.post(f"{base}/cb/{token}", json={"JobsDetail": [{"JobId": job_id}]})
-        assert (await waiting).state == PreviewJob.STATE_SUCCESS
-        return time.monotonic() - begin
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -247,35 +148,43 @@ async def _end_jobs_watched_at_all_workers(emulator: Emulator, gateway: Running)
                 assert {job.state for job in await asyncio.gather(*waiting)} == {PreviewJob.STATE_SUCCESS}
 
 
-async def test_callbacks_that_are_lost_are_found_by_polls_which_come_often_again(emulator: Emulator) -> None:
-    """And are relied upon again when they come again."""
-    emulator.release_jobs()
-    often = WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2)
-    async with called_back(emulator, watch=often) as (gateway, client, _), asyncio.timeout(60):
-        trust, queue = gateway.callbacks.trust, emulator.queue_id(BUCKET, REGION)
-        for _ in range(LEAST):
-            await client.wait(BUCKET, await running_job(client))
-        await until(lambda: trust.works(BUCKET))
-        for missed in range(ENDS):
-            trust.polled(PreviewJob(bucket=BUCKET, queue_id=queue, job_id=f"missed-{missed}"))
-        await until(lambda: not trust.works(BUCKET))
-        emulator.add_fault("drop_before", "callback")
-        assert (await client.wait(BUCKET, await running_job(client))).state == PreviewJob.STATE_SUCCESS
-        for _ in range(ENDS):
-            await client.wait(BUCKET, await running_job(client))
-        await until(lambda: trust.works(BUCKET))
+def _files(folder: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in folder.rglob("*") if each.is_file())
 
 
-async def test_a_flood_of_forged_callbacks_changes_nothing_but_a_counter(emulator: Emulator) -> None:
-    """No read, no state, no line in the log with what they say."""
-    async with called_back(emulator) as (gateway, client, base), asyncio.timeout(120):
-        job_id = await running_job(client)
-        before, count = reads(emulator), 2_000
-        lie = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job_id}]}
-        limits = httpx.Limits(max_connections=20)
-        async with httpx.AsyncClient(trust_env=False, limits=limits) as stranger:
-            for start in range(0, count, 20):
-                calls = (stranger.post(f"{base}/cb/{start + n:022d}", json=lie) for n in range(20))
-                assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
-        assert reads(emulator) == before
-        assert outcomes(gateway) == {"foreign": count}
+async def test_no_log_metric_or_page_has_a_token_or_a_password_in_clear(emulator: Emulator, tmp_path: Path) -> None:
+    """Of callbacks that come, that are forged, of no form or no HTTP, with the log at its most talkative."""
+    port = free_port()
+    password, wrong = "hunter2-of-the-document", "W" * 22
+    changes: dict[str, object] = {
+        "callbacks": {"public_url": f"http://127.0.0.1:{port}/cb", "listen": f"127.0.0.1:{port}"},
+        "logging": {"level": "DEBUG", "format": "json", "access": "all"},
+    }
+    path = configuration(emulator, tmp_path, **changes)
+    async with running(path) as gateway, DocPreviewClient(gateway.address) as client, asyncio.timeout(60):
+        job = await client.create(
+            BUCKET, "a.pdf", output_object="out/${Number}.jpg", options=PreviewOptions(password=password)
+        )
+        address = address_in(emulator)
+        token = address.rpartition("/")[2]
+        body = {"EventName": "TaskFinish", "JobsDetail": [{"JobId": job.job_id, "DocPassword": password}]}
+        async with httpx.AsyncClient(trust_env=False) as vendor:
+            for url in (address, f"http://127.0.0.1:{port}/cb/{wrong}", f"{address}/{password}"):
+                for sent in (body, [body], {"JobsDetail": password}):
+                    assert (await vendor.post(url, json=sent)).status_code == 200
+                await vendor.request("PROPFIND", url)
+                # What is too long is not read to its end.
+                with suppress(httpx.TransportError):
+                    await vendor.post(url, json=[password, "x" * 2_000_000])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{token} {password}\r\nno HTTP\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+        emulator.release_jobs()
+        await client.wait(BUCKET, job.job_id)
+        pages = "".join([(await page(gateway.admin_port, each))[1] for each in ("/", "/metrics", "/calls", "/readyz")])
+    written = _files(tmp_path) + pages.encode()
+    assert b"is no HTTP" in written
+    assert b"docpreview_callbacks_total" in written
+    for secret in (token, wrong, password):
+        assert secret.encode() not in written

@@ -13,10 +13,10 @@ import yaml
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.fakes.raw_server import Exchange, RawServer
+from tests.integration.callback_worlds import free_port
 from tests.integration.conftest import BUCKET, until
 from tests.integration.gateway_processes import page
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer
-from tests.integration.test_callbacks import free_port
 from tests.integration.test_failing_records import PROBE
 from tests.integration.test_record_commands import new_id
 from tests.monitoring.alert_stage import DOCUMENT, said

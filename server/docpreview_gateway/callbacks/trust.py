@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from docpreview.v1.preview_job_pb2 import PreviewJob
 
 ENDS = 20
 """Ended jobs of a queue that count: the last ones."""
@@ -24,6 +24,9 @@ SHARE = 0.9
 
 _Queue: TypeAlias = tuple[str, str]
 """A bucket's name, and the id of one of its queues."""
+
+_TOLD = frozenset({PreviewJob.STATE_SUCCESS, PreviewJob.STATE_FAILED})
+"""What the cloud calls back about. That Cancel has no callback says nothing of callbacks."""
 
 GRACE_SECONDS = 5.0
 """A poll may find the end a moment before its callback comes; only then the callback is missing."""
@@ -74,7 +77,7 @@ class Trust:
             ends.popleft()
         came = sum(came for _, _, came in ends)
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
-        if works != self._works.get(queue, False):
+        if works != self._works.get(queue):
             self._works[queue] = works
             self._telemetry.working(*queue, works)
         return works
@@ -88,7 +91,7 @@ class Trust:
         """A callback has told another replica of a job, which counts its end. It may have told this one before."""
         self._polled.pop((bucket, job_id), None)
         queue = bucket, queue_id
-        if all(job_id != other for _, other, _ in self._ends.get(queue, ())):
+        if not self._knows(queue, job_id):
             self._keep(queue, job_id, self._elapsed(), came=True)
 
     def missed(self, job: PreviewJob) -> None:
@@ -101,8 +104,19 @@ class Trust:
             self._note((bucket, polled[1]), job_id, self._elapsed(), came=True)
 
     def polled(self, job: PreviewJob) -> None:
-        """A poll has found that a job has ended, of which no callback had told here."""
-        self._polled[job.bucket, job.job_id] = self._elapsed(), job.queue_id
+        """A poll has found that a job has ended. Its callback may have told another replica meanwhile."""
+        queue = job.bucket, job.queue_id
+        if job.state in _TOLD and not self._knows(queue, job.job_id):
+            self._polled[job.bucket, job.job_id] = self._elapsed(), job.queue_id
+
+    def _knows(self, queue: _Queue, job_id: str) -> bool:
+        return any(job_id == other for _, other, _ in self._ends.get(queue, ()))
+
+    def settle(self) -> None:
+        """Record what is known by now: a miss shows when its callback has not come, and an end counts for an hour."""
+        self._settle()
+        for queue in [*self._works]:
+            _ = self._comes(queue)
 
     def _settle(self) -> None:
         """Count the ends whose callback has not come."""

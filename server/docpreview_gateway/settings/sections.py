@@ -22,6 +22,8 @@ def _address(value: str) -> str:
         raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ValueError("must have an IPv6 address in brackets, such as [::1]:50051")
+    if "%" in host:
+        raise ValueError("must have an IPv6 address without a zone (%): take [::] for all addresses, or a global one")
     return value
 
 

@@ -104,6 +104,20 @@ class MethodUse:
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackUse:
+    """Callbacks of a bucket's jobs. `ends` and `called_back` are recent ends of jobs, and those that one told first.
+
+    `ago` is seconds since the last one, None when none has come.
+    """
+
+    bucket: str
+    works: bool
+    ends: int
+    called_back: int
+    ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The figures of the page. Rates and shares are of the last `seconds`; a share of nothing is None."""
 
@@ -126,6 +140,9 @@ class View:
     hosts: list[Host] = field(default_factory=list)
     callers: list[CallerUse] = field(default_factory=list)
     errors: list[ErrorKind] = field(default_factory=list)
+    callback_address: str = ""
+    """Empty: the cloud calls nobody."""
+    callbacks: list[CallbackUse] = field(default_factory=list)
 
 
 def view(span: Interval) -> View:
@@ -155,6 +172,8 @@ def view(span: Interval) -> View:
         hosts=_hosts(span),
         callers=_callers(span),
         errors=_errors(span),
+        callback_address=next(iter(now.by("docpreview_callbacks_address", "address")), ""),
+        callbacks=_callbacks(span),
     )
 
 
@@ -248,6 +267,23 @@ def _errors(span: Interval) -> list[ErrorKind]:
             max(0.0, now.at - at),
         )
         for reason, at in sorted(last.items(), key=lambda item: -item[1])
+    ]
+
+
+def _callbacks(span: Interval) -> list[CallbackUse]:
+    name, now = "docpreview_callback_ends_total", span.now
+    ends, came = span.increase(name, "bucket"), span.increase(name, "bucket", found="callback")
+    works = now.by("docpreview_callbacks_working", "bucket")
+    last = now.by("docpreview_callback_last_timestamp_seconds", "bucket")
+    return [
+        CallbackUse(
+            bucket,
+            bool(works.get(bucket)),
+            int(ends.get(bucket, 0)),
+            int(came.get(bucket, 0)),
+            max(0.0, now.at - last[bucket]) if bucket in last else None,
+        )
+        for bucket in sorted(now.by(name, "bucket").keys() | works.keys())
     ]
 
 

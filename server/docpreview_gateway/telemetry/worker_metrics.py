@@ -29,6 +29,8 @@ _HIGHEST = frozenset(
         "docpreview_ledger_oldest_unreconciled_seconds",
         "docpreview_ledger_reconciled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
+        "docpreview_callback_last_timestamp_seconds",
+        "docpreview_callbacks_address",
         "docpreview_caller_limit",
         "docpreview_store_failing",
         "docpreview_store_lost",
@@ -47,7 +49,9 @@ _HIGHEST = frozenset(
 )
 """Gauges of which the highest counts: states, times, and numbers of what workers share."""
 
-_LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds", "docpreview_pages_left"})
+_LOWEST = frozenset(
+    {"docpreview_callbacks_working", "docpreview_certificate_expiry_timestamp_seconds", "docpreview_pages_left"}
+)
 _SINCE = "_created"
 """Suffix of series with the start time of another one, which a sum does not have."""
 

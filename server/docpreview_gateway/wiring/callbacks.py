@@ -53,6 +53,7 @@ class Callbacks:
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
         self._siblings = None if admin is None else Siblings(admin.parent, admin.stem)
         self.trust = Trust(elapsed, self._telemetry)
+        telemetry.settle_by(self.trust.settle)
 
     def url(self, bucket: Bucket) -> str:
         """What a create of the bucket asks the cloud to call; empty: nothing, so that its queue says whom."""
@@ -93,6 +94,7 @@ class Callbacks:
             if bucket is not None and watching.follows(name, job_id):
                 hints.take(bucket, job_id)
 
+        self._telemetry.address(str(self._settings.public_url))
         listen = self._settings.listen if self._worker is None else self._worker.callbacks
         tell = None if self._siblings is None else self._siblings.tell
         receiver = Receiver(hints, self._telemetry, bucket_of, tell, proof=proof)

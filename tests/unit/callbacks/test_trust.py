@@ -109,3 +109,12 @@ def test_what_several_replicas_were_called_back_about_teaches_once() -> None:
         scene.trust.called_back_elsewhere("docs", "c0", "p1")
         scene.trust.called_back_elsewhere("docs", "e0", "p1")
     assert not scene.trust.works("docs")
+
+
+def test_a_poll_in_flight_while_another_replica_is_called_back_finds_nothing_first() -> None:
+    scene = Scene()
+    for number in range(ENDS):
+        scene.trust.called_back_elsewhere("docs", f"e{number}", "p1")
+        scene.trust.polled(job(f"e{number}"))
+    scene.now += GRACE_SECONDS
+    assert scene.trust.works("docs")

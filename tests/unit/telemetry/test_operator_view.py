@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot, snapshot
-from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, MethodUse, View, pages, view
+from docpreview_gateway.telemetry.operator_view import (
+    CallbackUse,
+    CallerUse,
+    ErrorKind,
+    Host,
+    MethodUse,
+    View,
+    pages,
+    view,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -207,3 +216,23 @@ def test_a_process_shows_build_age_and_certificates() -> None:
     assert (page.version, page.runtime) == ("0.1.0", "Python 3.11.7, gRPC 1.85.1")
     assert (page.uptime, page.workers) == (60.0, 2)
     assert page.certificates == {"server": 400.0}
+
+
+def test_callbacks_have_their_address_and_by_bucket_whether_they_come_and_the_last_one() -> None:
+    ends, last = "docpreview_callback_ends_total", "docpreview_callback_last_timestamp_seconds"
+    docs, old = {"bucket": "docs"}, {"bucket": "old"}
+    before = snapshot(100.0, [(ends, {**docs, "found": "callback"}, 3)])
+    now = snapshot(
+        160.0,
+        [
+            ("docpreview_callbacks_address", {"address": "https://a.example/cb"}, 1),
+            (ends, {**docs, "found": "callback"}, 12),
+            (ends, {**docs, "found": "poll"}, 1),
+            (ends, {**old, "found": "poll"}, 2),
+            ("docpreview_callbacks_working", docs, 1),
+            (last, docs, 150.0),
+        ],
+    )
+    page = shown(now, before)
+    assert page.callback_address == "https://a.example/cb"
+    assert page.callbacks == [CallbackUse("docs", True, 10, 9, 10.0), CallbackUse("old", False, 2, 0, None)]
