@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
+
+import httpx
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import DocPreviewClient
@@ -108,6 +111,23 @@ async def called_back(emulator: Emulator, **changes: object) -> AsyncIterator[tu
         DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
     ):
         yield gateway, client, f"http://127.0.0.1:{port}"
+
+
+async def told_at_another_replica(emulator: Emulator, gateway: Gateway, client: DocPreviewClient, base: str) -> float:
+    """Seconds from a callback at one replica, at `base`, to the end of a wait at the other."""
+    emulator.hold_jobs()
+    job_id = await running_job(client)
+    waiting = asyncio.create_task(client.wait(BUCKET, job_id))
+    await until(lambda: watchers(gateway) == 1)
+    emulator.add_fault("drop_before", "callback")
+    emulator.release_jobs()
+    await emulator.wait_for_job(job_id)
+    token = address_in(emulator).rpartition("/")[2]
+    async with httpx.AsyncClient(trust_env=False) as vendor:
+        begin = time.monotonic()
+        await vendor.post(f"{base}/cb/{token}", json={"JobsDetail": [{"JobId": job_id}]})
+        await ended([waiting])
+        return time.monotonic() - begin
 
 
 class Balancer:

@@ -17,9 +17,9 @@ from docpreview_gateway.doctor.webhook_checks import webhook_findings
 from docpreview_gateway.settings.access import PolicySettings
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.webhook_receiver import Receiver
+from tests.integration.callback_worlds import free_port
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy
-from tests.integration.test_callbacks import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.doctor.redis_checks import redis_findings
 from docpreview_gateway.settings.sections import SharedStateSettings
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.integration.callback_worlds import called_back, told_at_another_replica
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.money import ONE_PAGE
-from tests.integration.test_callbacks import called_back, told_at_another_replica
 
 if TYPE_CHECKING:
     from tests.redis_groups import Cluster

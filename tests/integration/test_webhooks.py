@@ -25,10 +25,10 @@ from docpreview_gateway.settings.sections import CallbackSettings, SharedStateSe
 from docpreview_gateway.webhooks.delivering import FIRST_LOOK_SECONDS
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.fakes.webhook_receiver import Receiver
+from tests.integration.callback_worlds import free_port, reads
 from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.identity import Policy
 from tests.integration.money import ONE_PAGE
-from tests.integration.test_callbacks import free_port, reads
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from docpreview_gateway.limits.gcra import Rates, rule
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import GATEWAY
+from docpreview_gateway.model.callers import GATEWAY, Rate
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
@@ -48,7 +49,19 @@ MOST_WAITING = 5_000
 MOST_REMEMBERED = 10_000
 """Jobs that were read in the last second."""
 
-Outcome = Literal["read", "repeated", "full"]
+OF_OTHERS = Rate(50, 1000)
+"""Most hints about jobs that nobody follows: who knows an address may invent names of jobs, and each costs a read."""
+
+Outcome = Literal["read", "repeated", "full", "limited"]
+
+
+class _Hint(NamedTuple):
+    """A job to be read, after `tries` reads. One that another worker has `heard` of is counted and learned there."""
+
+    bucket: Bucket
+    job_id: str
+    tries: int
+    heard: bool
 
 
 class HintTelemetry(Protocol):
@@ -57,8 +70,8 @@ class HintTelemetry(Protocol):
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names.
 
-        `read`, `repeated`, `full` (too many wait to be read), `known` (ended before), `foreign` (no token of ours),
-        `malformed`, `limited` (too many in a short time), or `failed`.
+        `read`, `failed` (the read), `known` (ended before), `repeated`, `full` (too many wait to be read), `limited`
+        (too many in a short time), `foreign` (no token of ours), or `malformed`.
         """
         ...
 
@@ -78,7 +91,8 @@ class KnownJobs(Protocol):
 class Hints:
     """Reads the jobs that callbacks name. `read` fills the caches and tells the other replicas, `told` this one.
 
-    `told` says whether the job was followed here. `trust` learns that the callback of a job has come, and so do the
+    `told` says whether the job was followed here, `follows` whether it is: such jobs are read first, others at a
+    limited rate. `trust` learns that the callback of a job has come, and so do the
     other replicas by `came`, given the names of the bucket, the job and its queue. `ended` is told the marker of a job
     that has ended. `times` has the clock by which a callback is late.
     """
@@ -91,6 +105,7 @@ class Hints:
         trust: Trust,
         ended: Callable[[str], Awaitable[None]],
         *,
+        follows: Callable[[str, str], bool],
         times: CloudTimes,
         came: Callable[[str, str, str], None] = lambda _bucket, _job_id, _queue_id: None,
     ) -> None:
@@ -104,90 +119,123 @@ class Hints:
         self._telemetry = telemetry
         self._tasks = BackgroundTasks()
         self._reading = 0
-        self._waiting: dict[tuple[str, str], tuple[Bucket, int]] = {}
-        """Jobs to be read, the oldest first, each with its bucket and the number of its reads so far."""
+        self._follows = follows
+        self._rates = Rates()
+        self._first: dict[tuple[str, str], _Hint] = {}
+        """Jobs to be read that are followed here, the oldest first."""
+        self._waiting: dict[tuple[str, str], _Hint] = {}
+        """The other ones, likewise."""
         self._read_at: dict[tuple[str, str], float] = {}
 
-    def take(self, bucket: Bucket, job_id: str) -> Outcome:
-        """Read a job in the background, unless it was read a moment ago, waits to be read, or too many do."""
+    def take(self, bucket: Bucket, job_id: str, *, heard: bool = False) -> Outcome:
+        """Read a job in the background, unless it was read a moment ago, waits to be read, or too many do.
+
+        Another worker that was called back has `heard` it.
+        """
         key, now = (bucket.name, job_id), time.monotonic()
         outcome: Outcome = "read"
-        if key in self._waiting or now - self._read_at.get(key, -AGAIN_SECONDS) < AGAIN_SECONDS:
+        if self._waits(key) or now - self._read_at.get(key, -AGAIN_SECONDS) < AGAIN_SECONDS:
             outcome = "repeated"
-        elif not self._start(bucket, job_id, 0):
+        elif not self._follows(*key) and self._rates.take((rule("others", "rate", OF_OTHERS),), now) is not None:
+            outcome = "limited"
+        elif not self._start(_Hint(bucket, job_id, 0, heard)):
             outcome = "full"
-        self._telemetry.callback(outcome)
+        if outcome != "read" and not heard:
+            # What became of a read is counted when it has ended.
+            self._telemetry.callback(outcome)
         return outcome
 
     async def drained(self) -> None:
         """Wait until no job is being read. Those that wait for it are not read any more, and none is read again."""
+        self._first.clear()
         self._waiting.clear()
         await self._tasks.drain()
         for timer in self._again.values():
             timer.cancel()
         self._again.clear()
 
-    def _start(self, bucket: Bucket, job_id: str, tries: int) -> bool:
+    def _waits(self, key: tuple[str, str]) -> bool:
+        return key in self._first or key in self._waiting
+
+    def _start(self, hint: _Hint) -> bool:
         """Read a job as soon as fewer than MOST_READS are being read; whether there was room for it."""
-        key = (bucket.name, job_id)
+        key = (hint.bucket.name, hint.job_id)
         if (timer := self._again.pop(key, None)) is not None:
             timer.cancel()
-        if len(self._waiting) >= MOST_WAITING:
+        if self._follows(*key):
+            self._first[key] = hint
+        elif len(self._waiting) < MOST_WAITING:
+            self._waiting[key] = hint
+        else:
             return False
-        self._waiting[key] = bucket, tries
         self._read_waiting()
         return True
 
     def _read_waiting(self) -> None:
-        while self._waiting and self._reading < MOST_READS:
-            key = next(iter(self._waiting))
-            bucket, tries = self._waiting.pop(key)
+        while self._reading < MOST_READS and (hints := self._first or self._waiting):
+            key = next(iter(hints))
+            hint = hints.pop(key)
             self._remember(key, time.monotonic())
             self._reading += 1
-            _ = self._tasks.start(self._job(bucket, key[1], tries), "read of a job that was called back")
+            _ = self._tasks.start(self._job(hint), "read of a job that was called back")
 
-    def _start_again(self, bucket: Bucket, job_id: str, tries: int) -> None:
-        """Read a job again after a pause, `tries` times before; no more than a few times."""
-        key = (bucket.name, job_id)
-        if tries < len(AHEAD_SECONDS) and len(self._again) < MOST_AGAIN and key not in self._again:
+    def _start_again(self, hint: _Hint) -> None:
+        """Read a job again after a pause; no more than a few times."""
+        key = (hint.bucket.name, hint.job_id)
+        if hint.tries < len(AHEAD_SECONDS) and len(self._again) < MOST_AGAIN and key not in self._again:
+            again = hint._replace(tries=hint.tries + 1)
             loop = asyncio.get_running_loop()
-            self._again[key] = loop.call_later(AHEAD_SECONDS[tries], self._start, bucket, job_id, tries + 1)
+            self._again[key] = loop.call_later(AHEAD_SECONDS[hint.tries], self._start, again)
 
-    async def _job(self, bucket: Bucket, job_id: str, tries: int) -> None:
+    async def _job(self, hint: _Hint) -> None:
+        bucket, job_id = hint.bucket, hint.job_id
+        outcome = "read"
         try:
             known = await self._read.last_seen(bucket, job_id)
             if known is not None and known.state in TERMINAL:
                 # It does not change any more, and a callback may come twice.
-                self._telemetry.callback("known")
-                _ = self._told(bucket, known)
-                self._trust.came_late(bucket.name, job_id)
-                if self._is_recent(bucket, known):
-                    # A poll of another replica may have been a moment faster.
-                    self._came(bucket.name, job_id, known.queue_id)
+                outcome = "known"
+                self._learn_known(hint, known)
                 return
             call = Call("", loop_time() + READ_SECONDS, GATEWAY, no_cache=True)
             job = await self._read(GetJob(bucket, job_id), call)
             followed = self._told(bucket, job)
             if job.state not in TERMINAL:
-                self._start_again(bucket, job_id, tries)
+                self._start_again(hint)
                 return
-            self._learn(bucket, job, followed=followed)
+            self._learn(hint, job, followed=followed)
             await self._ended(call.response.marker)
         except GatewayError as error:
-            self._telemetry.callback("failed")
+            outcome = "failed"
             if is_transient(error):
-                self._start_again(bucket, job_id, tries)
+                self._start_again(hint)
         finally:
+            if hint.tries == 0 and not hint.heard:
+                self._telemetry.callback(outcome)
             self._reading -= 1
             self._read_waiting()
 
-    def _learn(self, bucket: Bucket, job: PreviewJob, *, followed: bool) -> None:
+    def _learn_known(self, hint: _Hint, job: PreviewJob) -> None:
+        """Learn from the callback of a job whose end was known."""
+        _ = self._told(hint.bucket, job)
+        if hint.heard:
+            self._trust.called_back_elsewhere(job.bucket, job.job_id, job.queue_id)
+            return
+        self._trust.came_late(hint.bucket.name, hint.job_id)
+        if self._is_recent(hint.bucket, job):
+            # A poll of another replica may have been a moment faster.
+            self._came(hint.bucket.name, hint.job_id, job.queue_id)
+
+    def _learn(self, hint: _Hint, job: PreviewJob, *, followed: bool) -> None:
         """Learn from an end that a callback told, unless it is an old one: that may be a replay."""
-        if self._is_recent(bucket, job):
+        if not self._is_recent(hint.bucket, job):
+            if followed:
+                self._trust.missed(job)
+        elif hint.heard:
+            self._trust.called_back_elsewhere(hint.bucket.name, hint.job_id, job.queue_id)
+        else:
             self._trust.called_back(job)
-            self._came(bucket.name, job.job_id, job.queue_id)
-        elif followed:
-            self._trust.missed(job)
+            self._came(hint.bucket.name, job.job_id, job.queue_id)
 
     def _is_recent(self, bucket: Bucket, job: PreviewJob) -> bool:
         """Whether a job has ended so lately that a callback of it is no replay, by the cloud's clock."""

@@ -8,10 +8,10 @@ one cost no more than their answer, and use up nothing that the cloud's callback
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from docpreview_gateway.callbacks.bodies import MAX_BODY_BYTES, job_ids
 from docpreview_gateway.limits.gcra import Rates, rule
@@ -68,7 +68,7 @@ class Receiver:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """200 without a body; to `doctor` with a proof."""
-        token = request.path.rpartition("/")[2] if request.method == "POST" else ""
+        token = request.path.rstrip("/").rpartition("/")[2] if request.method == "POST" else ""
         bucket = self._bucket_of(token)
         if bucket is None and (proof := self._proof(token)) is not None:
             return web.Response(text=proof((await _body(request))[:MOST_NONCE].decode(errors="replace")))
@@ -110,10 +110,13 @@ class Receiver:
 
 
 async def _body(request: web.BaseRequest) -> bytes:
-    """The body; empty for one that is too large."""
+    """The body; empty for one that is too large, or does not come whole."""
     parts = bytearray()
-    async for part in request.content.iter_any():
-        parts += part
-        if len(parts) > MAX_BODY_BYTES:
-            return b""
-    return bytes(parts)
+    # What aiohttp raises for a sender that goes away, or breaks off a chunk.
+    with suppress(OSError, web.RequestPayloadError, ClientError):
+        async for part in request.content.iter_any():
+            parts += part
+            if len(parts) > MAX_BODY_BYTES:
+                return b""
+        return bytes(parts)
+    return b""

@@ -79,7 +79,10 @@ class BoundedServer(web.Server):
         name: str = "admin port",
     ) -> None:
         # A body is not read: what is left of it must not hold the connection open.
-        super().__init__(self._answered, access_log=None, lingering_time=0, logger=_ServerLog(name))
+        # Nor is it unpacked, so that none is an error of ours, and few bytes never become many.
+        super().__init__(
+            self._answered, access_log=None, lingering_time=0, auto_decompress=False, logger=_ServerLog(name)
+        )
         self._answer = answer
         self._most = most
         self._head_seconds, self._answer_seconds = head_seconds, answer_seconds

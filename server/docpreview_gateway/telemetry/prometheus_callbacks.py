@@ -41,7 +41,7 @@ class PrometheusCallbacks:
         self._address.labels(address).set(1)
 
     def working(self, bucket: str, queue_id: str, works: bool) -> None:  # noqa: FBT001 - as the port
-        """Set whether callbacks of a queue come. From then on its counters are there: `increase` sees no first sample."""
+        """Set whether callbacks of a queue come. Its counters are there from then on: `increase` sees no first one."""
         for found in ("callback", "poll"):
             self._ends.count(bucket, queue_id, found, count=0)
         self._working.labels(bucket, queue_id).set(works)

@@ -80,7 +80,7 @@ class Callbacks:
             yield 0
             return
         told = self._telling(watching)
-        hints = Hints(read, self._telemetry, told, self.trust, ended, times=times, came=came)
+        hints = Hints(read, self._telemetry, told, self.trust, ended, follows=watching.follows, times=times, came=came)
 
         def bucket_of(token: str) -> Bucket | None:
             name = self._tokens.bucket(token, (each.name for each in buckets.all()), self._clock.now())
@@ -92,7 +92,7 @@ class Callbacks:
         def heard(name: str, job_id: str) -> None:
             bucket = buckets.find(name)
             if bucket is not None and watching.follows(name, job_id):
-                hints.take(bucket, job_id)
+                hints.take(bucket, job_id, heard=True)
 
         self._telemetry.address(str(self._settings.public_url))
         listen = self._settings.listen if self._worker is None else self._worker.callbacks

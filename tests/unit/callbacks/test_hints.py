@@ -48,6 +48,7 @@ class Scene:
             self.tell,
             self.trust,
             self.ended,
+            follows=lambda _bucket, _job_id: self.followed,
             times=CloudTimes(clock),
             came=lambda *of: self.came.append(of),
         )

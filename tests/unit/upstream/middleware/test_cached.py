@@ -568,14 +568,14 @@ async def test_the_second_read_of_a_new_job_is_not_answered_from_the_shared_cach
         def end(self, key: str, envelope: bytes, seconds: float) -> None:
             super().end(key, envelope, seconds)
             if not envelope:
-                now = world.clock.time
+                now = scene.clock.time
                 self.values[key] = cache_entries.encode(key, cache_entries.Entry(None, now, now + 2))
 
-    world = World(shared=Told())
-    job = await world.create()
-    world.clock.time += 2
-    world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
-    assert await world.get(job.job_id) == "miss"
+    scene = World(shared=Told())
+    job = await scene.create()
+    scene.clock.time += 2
+    scene.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
+    assert await scene.get(job.job_id) == "miss"
 
 
 async def test_that_a_job_was_missing_is_no_stale_copy(world: World) -> None:
