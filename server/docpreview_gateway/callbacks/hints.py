@@ -43,8 +43,8 @@ MOST_AGAIN = 1_000
 MOST_READS = 64
 """Reads in flight."""
 
-MOST_WAITING = 5_000
-"""Jobs that wait to be read; hints beyond are dropped, and polling finds what they told."""
+MOST_WAITING = 1_000
+"""Jobs that nobody follows and that wait to be read; hints beyond are dropped."""
 
 MOST_REMEMBERED = 10_000
 """Jobs that were read in the last second."""
@@ -52,7 +52,9 @@ MOST_REMEMBERED = 10_000
 OF_OTHERS = Rate(50, 1000)
 """Most hints about jobs that nobody follows: who knows an address may invent names of jobs, and each costs a read."""
 
-Outcome = Literal["read", "repeated", "full", "limited"]
+_OF_OTHERS = (rule("others", "rate", OF_OTHERS),)
+
+Outcome = Literal["read", "repeated", "limited"]
 
 
 class _Hint(NamedTuple):
@@ -70,8 +72,8 @@ class HintTelemetry(Protocol):
     def callback(self, outcome: str) -> None:
         """Count a callback, or a job that it names.
 
-        `read`, `failed` (the read), `known` (ended before), `repeated`, `full` (too many wait to be read), `limited`
-        (too many in a short time), `foreign` (no token of ours), or `malformed`.
+        `read`, `failed` (the read), `known` (ended before), `repeated`, `limited` (too many), `foreign` (no token of
+        ours), or `malformed`.
         """
         ...
 
@@ -128,7 +130,7 @@ class Hints:
         self._read_at: dict[tuple[str, str], float] = {}
 
     def take(self, bucket: Bucket, job_id: str, *, heard: bool = False) -> Outcome:
-        """Read a job in the background, unless it was read a moment ago, waits to be read, or too many do.
+        """Read a job in the background, unless it was read a moment ago, waits to be read, or too many are told.
 
         Another worker that was called back has `heard` it.
         """
@@ -136,10 +138,10 @@ class Hints:
         outcome: Outcome = "read"
         if self._waits(key) or now - self._read_at.get(key, -AGAIN_SECONDS) < AGAIN_SECONDS:
             outcome = "repeated"
-        elif not self._follows(*key) and self._rates.take((rule("others", "rate", OF_OTHERS),), now) is not None:
+        elif not self._follows(*key) and self._is_over_rate(now):
             outcome = "limited"
-        elif not self._start(_Hint(bucket, job_id, 0, heard)):
-            outcome = "full"
+        else:
+            self._start(_Hint(bucket, job_id, 0, heard))
         if outcome != "read" and not heard:
             # What became of a read is counted when it has ended.
             self._telemetry.callback(outcome)
@@ -157,19 +159,16 @@ class Hints:
     def _waits(self, key: tuple[str, str]) -> bool:
         return key in self._first or key in self._waiting
 
-    def _start(self, hint: _Hint) -> bool:
-        """Read a job as soon as fewer than MOST_READS are being read; whether there was room for it."""
+    def _is_over_rate(self, now: float) -> bool:
+        return len(self._waiting) >= MOST_WAITING or self._rates.take(_OF_OTHERS, now) is not None
+
+    def _start(self, hint: _Hint) -> None:
+        """Read a job as soon as fewer than MOST_READS are being read, those that are followed first."""
         key = (hint.bucket.name, hint.job_id)
         if (timer := self._again.pop(key, None)) is not None:
             timer.cancel()
-        if self._follows(*key):
-            self._first[key] = hint
-        elif len(self._waiting) < MOST_WAITING:
-            self._waiting[key] = hint
-        else:
-            return False
+        (self._first if self._follows(*key) else self._waiting)[key] = hint
         self._read_waiting()
-        return True
 
     def _read_waiting(self) -> None:
         while self._reading < MOST_READS and (hints := self._first or self._waiting):

@@ -9,7 +9,14 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.callbacks.hints import AHEAD_SECONDS, LATE_SECONDS, MOST_READS, MOST_WAITING, Hints
+from docpreview_gateway.callbacks.hints import (
+    AHEAD_SECONDS,
+    LATE_SECONDS,
+    MOST_READS,
+    MOST_WAITING,
+    OF_OTHERS,
+    Hints,
+)
 from docpreview_gateway.callbacks.trust import LEAST, Trust
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
@@ -36,6 +43,7 @@ class Scene:
         self.answers = list(answers)
         self.ended_at = int(clock.now()) - ago
         self.reads = 0
+        self.found_by_callback = 0
         self.known: PreviewJob | None = None
         self.told: list[PreviewJob] = []
         self.came: list[tuple[str, str, str]] = []
@@ -56,8 +64,8 @@ class Scene:
     def working(self, bucket: str, queue_id: str, works: bool) -> None:  # noqa: FBT001 - as the port
         """What is learned is asked of `trust`."""
 
-    def found(self, bucket: str, queue_id: str, *, by_callback: bool) -> None:
-        """Likewise."""
+    def found(self, _bucket: str, _queue_id: str, *, by_callback: bool) -> None:
+        self.found_by_callback += by_callback
 
     async def __call__(self, operation: GetJob, call: Call) -> PreviewJob:
         assert call.no_cache
@@ -174,7 +182,7 @@ async def test_the_other_replicas_hear_of_a_callback_whose_end_is_known(
     scene.known = await scene(GetJob(BUCKET, "d1"), Call("", 0.0, GATEWAY, no_cache=True))
     scene.hints.take(BUCKET, "d1")
     await scene.hints.drained()
-    assert (scene.reads, scene.outcomes, scene.came) == (1, ["read", "known"], came)
+    assert (scene.reads, scene.outcomes, scene.came) == (1, ["known"], came)
 
 
 async def test_a_flood_of_hints_of_one_job_reads_it_once() -> None:
@@ -205,15 +213,37 @@ async def test_a_hint_of_a_job_that_waits_to_be_read_is_a_repetition() -> None:
     assert scene.reads == MOST_READS + 1
 
 
-async def test_hints_beyond_the_most_that_may_wait_are_counted_and_dropped() -> None:
-    """Polls find what they told."""
+async def test_of_a_flood_of_jobs_that_nobody_follows_no_more_are_read_than_the_rate_admits() -> None:
+    """Who knows the address may invent ids."""
     scene = Scene(SUCCESS)
-    room = MOST_READS + MOST_WAITING
-    for number in range(room + 10):
+    room = min(OF_OTHERS.burst, MOST_READS + MOST_WAITING)
+    for number in range(room + 500):
         scene.hints.take(BUCKET, f"d{number}")
+    assert 450 <= scene.outcomes.count("limited") <= 500
     await scene.all_read(room)
     await scene.hints.drained()
-    assert (scene.reads, scene.outcomes.count("full")) == (room, 10)
+    assert scene.reads == room + 500 - scene.outcomes.count("limited")
+
+
+async def test_a_job_that_is_followed_is_read_before_those_of_a_flood() -> None:
+    scene = Scene(SUCCESS)
+    for number in range(OF_OTHERS.burst + 100):
+        scene.hints.take(BUCKET, f"d{number}")
+    scene.followed = True
+    assert scene.hints.take(BUCKET, "followed") == "read"
+    await scene.all_read(2 * MOST_READS)
+    assert "followed" in [job.job_id for job in scene.told[: 2 * MOST_READS]]
+    await scene.hints.drained()
+
+
+async def test_what_another_worker_was_called_back_about_is_read_and_counted_there() -> None:
+    """Sums over workers have each callback and each end once."""
+    scene = Scene(SUCCESS, followed=True)
+    for number in range(LEAST):
+        scene.hints.take(BUCKET, f"d{number}", heard=True)
+    await scene.hints.drained()
+    assert (scene.reads, scene.outcomes, scene.found_by_callback) == (LEAST, [], 0)
+    assert scene.trust.works(BUCKET.name, "p1")
 
 
 async def test_a_stopped_gateway_does_not_read_what_waits() -> None:

@@ -8,8 +8,8 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.callbacks.trust import ENDS, GRACE_SECONDS, HOUR, LEAST, Trust
 
 
-def job(job_id: str, queue_id: str = "p1") -> PreviewJob:
-    return PreviewJob(bucket="docs", queue_id=queue_id, job_id=job_id)
+def job(job_id: str, queue_id: str = "p1", state: PreviewJob.State.ValueType = PreviewJob.STATE_SUCCESS) -> PreviewJob:
+    return PreviewJob(bucket="docs", queue_id=queue_id, job_id=job_id, state=state)
 
 
 class Scene:
@@ -42,7 +42,7 @@ def test_callbacks_are_relied_upon_once_several_have_come_and_only_for_their_buc
     scene.come(1)
     assert scene.trust.works("docs", "p1")
     assert not scene.trust.works("others", "p1")
-    assert scene.told == [("docs", "p1", True)]
+    assert scene.told == [("docs", "p1", False), ("docs", "p1", True), ("others", "p1", False)]
 
 
 @pytest.mark.parametrize(("misses", "works"), [(2, True), (3, False)])
@@ -98,7 +98,7 @@ def test_a_queue_that_calls_nobody_back_is_not_relied_upon_because_of_another_on
     for number in range(ENDS):
         scene.trust.missed(job(f"l{number}"))
     assert not scene.trust.works("docs")
-    assert scene.told == [("docs", "p1", True), ("docs", "p1", False)]
+    assert [works for _, queue_id, works in scene.told if queue_id == "p1"] == [True, False]
 
 
 def test_what_several_replicas_were_called_back_about_teaches_once() -> None:
@@ -118,3 +118,26 @@ def test_a_poll_in_flight_while_another_replica_is_called_back_finds_nothing_fir
         scene.trust.polled(job(f"e{number}"))
     scene.now += GRACE_SECONDS
     assert scene.trust.works("docs")
+
+
+def test_jobs_that_were_cancelled_say_nothing_of_callbacks() -> None:
+    """The cloud calls nobody back about them."""
+    scene = Scene()
+    scene.come(ENDS)
+    for number in range(ENDS):
+        scene.trust.polled(job(f"x{number}", state=PreviewJob.STATE_CANCELLED))
+    scene.now += GRACE_SECONDS
+    assert scene.trust.works("docs", "p1")
+    assert scene.ends == [True] * ENDS
+
+
+def test_what_is_known_by_now_is_recorded_without_another_job() -> None:
+    """Before each scrape: a quiet queue shows its misses, and what has become too old."""
+    scene = Scene()
+    assert not scene.trust.works("docs", "p1")
+    scene.come(LEAST)
+    scene.trust.settle()
+    scene.miss(LEAST)
+    scene.trust.settle()
+    assert scene.ends == [True] * LEAST + [False] * LEAST
+    assert scene.told == [("docs", "p1", False), ("docs", "p1", True), ("docs", "p1", False)]
