@@ -562,7 +562,6 @@ async def test_creates_are_remembered_for_seconds_only(world: World) -> None:
 
 async def test_the_second_read_of_a_new_job_is_not_answered_from_the_shared_cache() -> None:
     """Another replica, which does not know that the job is new, may have stored that it is missing."""
-
     clock = FakeClock()
 
     class Told(FakeSharedCache):
