@@ -68,13 +68,17 @@ class CannedUpstream(asyncio.Protocol):
         return (HEAD.format(length=len(body)) + body).encode()
 
 
+async def until_stdin_ends() -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
+    await stop.wait()
+
+
 async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(CannedUpstream, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    stop = asyncio.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
-    await stop.wait()
+    await until_stdin_ends()
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from subjects import (
     start_go,
     start_sdks,
     started,
+    two_cores,
 )
 
 if TYPE_CHECKING:
@@ -91,14 +92,6 @@ def measure(
 
 async def turns(group: tuple[Subject, ...], seconds: float) -> None:
     await asyncio.gather(*(subject.turn(seconds) for subject in group))
-
-
-def two_cores() -> tuple[int, int]:
-    """One for the subjects, one for the load."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("bench: only one core: load and subjects share it, which costs all of them alike", file=sys.stderr)
-    return cores[0], cores[-1]
 
 
 def report(subjects: list[Subject]) -> None:
