@@ -1,11 +1,12 @@
 """A realistic day: 10,000 jobs of 30 pages, each followed by three services that poll and two that watch.
 
-Four systems have the same jobs at the same moments, side by side, each with a cloud of its own (`day_upstream.py`):
+Five systems have the same jobs at the same moments, side by side, each with a cloud of its own (`day_upstream.py`):
 
 - the vendor's Python SDK in each service;
 - the Go service of peers/go, where Go is there, called by gRPC;
 - the gateway, which polls for those that watch;
-- the gateway with completion callbacks.
+- the gateway with completion callbacks;
+- the same, where the three watch as well.
 
 Nothing but the gateway can be watched: with the first two all five services poll. Pollers ask every two seconds, beginning
 at moments that are the same for every system. The jobs come in a minute instead of a day; what each does takes as long
@@ -33,6 +34,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ratios import Comparison, Ratio, table
+from day_poller import EVERY_SECONDS
 from subjects import build_go, command_of, cpu_seconds, line_of, started, two_cores
 
 if TYPE_CHECKING:
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
 
 DAY_JOBS = 10_000
 DAY_SECONDS = 86_400
-POLLERS, WATCHERS = 3, 2
-EVERY_SECONDS = 2.0
-"""Between two polls of a service, which knows it too."""
+SERVICES, WATCHERS = 5, 2
 
 WARM_JOBS = 10
 """Enough for the gateway to rely on callbacks."""
@@ -53,6 +53,7 @@ SDK = "SDK in each service"
 GO = "Go service"
 POLLING = "gateway, polling"
 CALLBACKS = "gateway, callbacks"
+ALL_WATCH = "- and all watch"
 SEED = 15
 
 
@@ -127,15 +128,19 @@ def start(stack: ExitStack, median_seconds: float) -> list[System]:
     """All systems, which share a core; the clouds have the other one."""
     core, cloud_core = two_cores()
     binary = build_go()
+    log = stack.enter_context(open(os.devnull, "wb"))  # noqa: PTH123, SIM115 - a device; each create has a line
 
     def system(name: str, command: list[str] | None, watchers: int) -> System:
         cloud = started(command_of("day_upstream.py", median_seconds, SEED), cloud_core)
         port = cloud_port = line_of(stack.enter_context(cloud))
-        between = stack.enter_context(started([*command, cloud_port], core)) if command else None
+        between = stack.enter_context(started([*command, cloud_port], core, log)) if command else None
         if between:
             port = line_of(between)
-        ways = ["poll"] * (POLLERS + WATCHERS - watchers) + ["watch"] * watchers
-        commands = [command_of("day_grpc.py", port, way) if between else command_of("day_sdk.py", port) for way in ways]
+        poller, watcher = (
+            command_of("day_poller.py", "grpc" if between else "sdk", port),
+            command_of("day_watcher.py", port),
+        )
+        commands = [poller] * (SERVICES - watchers) + [watcher] * watchers
         services = [stack.enter_context(started(each, core)) for each in commands]
         for each in services:
             line_of(each)
@@ -147,6 +152,7 @@ def start(stack: ExitStack, median_seconds: float) -> list[System]:
         *([system(GO, [str(binary)], 0)] if binary else []),
         system(POLLING, gateway, WATCHERS),
         system(CALLBACKS, [*gateway, "--callbacks"], WATCHERS),
+        system(ALL_WATCH, [*gateway, "--callbacks"], SERVICES),
     ]
 
 
@@ -192,9 +198,7 @@ class Day:
 
 async def run(systems: list[System], jobs: int, seconds: float, idle_seconds: float) -> list[Day]:
     """Let all systems do the same at the same moments."""
-    listening = [
-        asyncio.create_task(system.listen(service)) for system in systems for service in range(POLLERS + WATCHERS)
-    ]
+    listening = [asyncio.create_task(system.listen(service)) for system in systems for service in range(SERVICES)]
     chance = random.Random(SEED)  # noqa: S311 - the same moments in every run
     await come(systems, chance, WARM_JOBS, 2.0)
     await asyncio.gather(*(system.ended(WARM_JOBS) for system in systems))
@@ -222,7 +226,7 @@ async def come(systems: list[System], chance: random.Random, jobs: int, seconds:
     begin = time.monotonic()
     making = []
     for number, moment in enumerate(sorted(chance.uniform(0, seconds) for _ in range(jobs))):
-        phases = [chance.uniform(0, EVERY_SECONDS) for _ in range(POLLERS + WATCHERS)]
+        phases = [chance.uniform(0, EVERY_SECONDS) for _ in range(SERVICES)]
         await asyncio.sleep(begin + moment - time.monotonic())
         making += [asyncio.create_task(system.job(number, phases)) for system in systems]
     await asyncio.gather(*making)
@@ -248,14 +252,16 @@ def report(days: list[Day]) -> None:
     whole = {day.system.name: day.services + day.between for day in days}
     for day in days:
         name = day.system.name
-        early, late = day.late(range(POLLERS)), day.late(range(POLLERS, POLLERS + WATCHERS))
+        early, late = day.late(range(SERVICES - WATCHERS)), day.late(range(SERVICES - WATCHERS, SERVICES))
         print(
             f"{name:<22}{day.services:>10.0f}{day.between:>10.0f}{whole[name]:>8.0f}{whole[name] / whole[SDK]:>7.2f}"
             f"{day.idle_share * DAY_SECONDS:>7.0f}{day.asked('reads'):>9.0f}{day.asked('creates'):>9.0f}"
             f"{day.asked('callbacks'):>11.0f}{early:>9.2f}{late:>8.2f}"
         )
-    print(f"CPU seconds of {DAY_JOBS} jobs, from {days[0].jobs}; of a day in which nothing happens; requests; seconds "
-          "from a job's end until the three that poll, and the two others, knew (median)\n")
+    print(
+        f"CPU seconds of {DAY_JOBS} jobs, from {days[0].jobs}; of a day in which nothing happens; requests; seconds "
+        "from a job's end until the three that poll, and the two others, knew (median)\n"
+    )
 
 
 def comparisons(days: list[Day]) -> list[Comparison]:
