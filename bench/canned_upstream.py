@@ -1,5 +1,6 @@
 """A cloud that always gives the same answer: every `GET /doc_jobs/<id>` is a finished job of 1.2 KB.
 
+But a job whose id begins with `r` runs for ever, and one with `c` has another state at each read, Submitted or Running.
 The argument, if there is one, is how many seconds each answer takes.
 
 HTTP/1.1 with keep-alive connections and nothing else, to affect the measurement as little as possible.
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>{day}T17:15:43+0800</CreationTime>\
 <EndTime>{day}T17:15:45+0800</EndTime><Input><BucketId>docs-1250000000</BucketId><Object>1.txt</Object>\
@@ -41,6 +44,8 @@ class CannedUpstream(asyncio.Protocol):
 
     served = 0
     delay = 0.0
+    reads: ClassVar[Counter[str]] = Counter()
+    """Of each job that changes."""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -64,8 +69,18 @@ class CannedUpstream(asyncio.Protocol):
             body = str(cls.served)
         else:
             cls.served += 1
-            body = JOB.format(job_id=path.rpartition("/")[2], day=YESTERDAY)
+            job_id = path.rpartition("/")[2]
+            body = JOB.format(job_id=job_id, day=YESTERDAY)
+            if (state := cls._state(job_id)) != "Success":
+                body = body.replace("<State>Success", f"<State>{state}")
         return (HEAD.format(length=len(body)) + body).encode()
+
+    @classmethod
+    def _state(cls, job_id: str) -> str:
+        if not job_id.startswith("c"):
+            return "Running" if job_id.startswith("r") else "Success"
+        cls.reads[job_id] += 1
+        return "Submitted" if cls.reads[job_id] % 2 else "Running"
 
 
 async def until_stdin_ends() -> None:

@@ -8,10 +8,10 @@ Five systems have the same jobs at the same moments, side by side, each with a c
 - the gateway with completion callbacks;
 - the same, where the three watch as well.
 
-Nothing but the gateway can be watched: with the first two all five services poll. Pollers ask every two seconds, beginning
-at moments that are the same for every system. The jobs come in a minute instead of a day; what each does takes as long
-as it does, so that nobody's intervals change. CPU of the processes (services, and what is between them and the cloud) is
-counted from the first job to the end of the last, without what the same processes take when nothing happens, and
+Nothing but the gateway can be watched: with the first two all five services poll. Pollers ask every two seconds, each
+beginning at a moment of its own, the same for every system. The jobs come in a minute instead of a day, but each takes as
+long as it does, so that nobody's intervals change. CPU of the processes (services, and what is between them and the
+cloud) is counted from the first job to the end of the last, less what the same processes take when nothing happens, and
 multiplied to 10,000 jobs; what they take when nothing happens is told for a day. The clouds' own is not counted.
 
 Some jobs go before, so that imports, connections and what the gateway learns about callbacks count for nobody.
@@ -33,9 +33,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ratios import Comparison, Ratio, table
 from day_poller import EVERY_SECONDS
-from subjects import build_go, command_of, cpu_seconds, line_of, started, two_cores
+from ratios import Comparison, Ratio, table
+from subjects import build_go, command_of, cpu_seconds, line_of, nowhere, started, two_cores
 
 if TYPE_CHECKING:
     import subprocess
@@ -128,12 +128,11 @@ def start(stack: ExitStack, median_seconds: float) -> list[System]:
     """All systems, which share a core; the clouds have the other one."""
     core, cloud_core = two_cores()
     binary = build_go()
-    log = stack.enter_context(open(os.devnull, "wb"))  # noqa: PTH123, SIM115 - a device; each create has a line
 
     def system(name: str, command: list[str] | None, watchers: int) -> System:
         cloud = started(command_of("day_upstream.py", median_seconds, SEED), cloud_core)
         port = cloud_port = line_of(stack.enter_context(cloud))
-        between = stack.enter_context(started([*command, cloud_port], core, log)) if command else None
+        between = stack.enter_context(started([*command, cloud_port], core, nowhere(stack))) if command else None
         if between:
             port = line_of(between)
         poller, watcher = (
@@ -247,7 +246,7 @@ def report(days: list[Day]) -> None:
     """The table of the day, CPU in seconds."""
     print(
         f"{'system':<22}{'services':>10}{'between':>10}{'sum':>8}{'x SDK':>7}{'idle':>7}{'reads':>9}{'creates':>9}"
-        f"{'callbacks':>11}{'pollers':>9}{'others':>8}"
+        f"{'callbacks':>11}{'three':>9}{'two':>8}"
     )
     whole = {day.system.name: day.services + day.between for day in days}
     for day in days:

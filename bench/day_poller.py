@@ -1,8 +1,8 @@
 """A service of the realistic day that polls: by the vendor's SDK, or by the blocking stub of a gRPC service.
 
-`sdk` or `grpc` and the port are the arguments. Lines of standard input: `make NUMBER`, answered with `made ID`, and `follow
-ID SECONDS`: ask for the job after so many seconds and then every two, answered with `ended ID`. One thread calls, which
-is the cheapest way with either. Ends with its standard input.
+`sdk` or `grpc` and the port are the arguments. Lines of standard input: `make NUMBER`, answered with `made ID`, and
+`follow ID SECONDS`: ask for the job after so many seconds and then every two, answered with `ended ID`. One thread
+calls, which is the cheapest way with either. Ends with its standard input.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A cloud for the realistic day: jobs of 30 pages that take their time, and call back at their end if they were asked to.
+"""A cloud for the realistic day: jobs of 30 pages that take their time, and call back at their end if asked to.
 
-`POST /doc_jobs` makes a job, `GET /doc_jobs/<id>` reads it, a list is empty. The seconds of a job are log-normal with the
-median and the seed that are the arguments, the same for the nth job of every cloud with that seed, between a fourth of
-the median and six times as long.
+`POST /doc_jobs` makes a job, `GET /doc_jobs/<id>` reads it, a list is empty. The seconds of a job are log-normal with
+the median and the seed that are the arguments, the same for the nth job of every cloud with that seed, between a fourth
+of the median and six times as long.
 
 HTTP/1.1 with keep-alive connections. Prints its port and serves until its standard input ends; `GET /told` answers with
 how many requests there were of each kind, and when each job ended, by the machine's monotonic clock.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from day_poller import BUCKET, CALL_SECONDS, PAGES, create_request, pages
+from day_poller import CALL_SECONDS, PAGES, create_request, pages
 from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from sdk_caller import BUCKET
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob

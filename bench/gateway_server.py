@@ -2,8 +2,8 @@
 
 With a second, the hash line of a token, it has a policy with permissions and limits, and logs a line for every
 call. Without, callers are anonymous and it logs errors only. With `--callbacks` its creates ask for completion
-callbacks, with `--poll SECONDS` jobs that are watched are polled so often. Prints its port and serves until its standard
-input ends.
+callbacks, with `--poll SECONDS` jobs that are watched are polled so often. Prints its port and serves until its
+standard input ends.
 """
 
 from __future__ import annotations

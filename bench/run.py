@@ -47,6 +47,7 @@ from subjects import (
     started,
     two_cores,
 )
+from watches import start_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ PROMISED_OF_BASE = 0.97
 
 def start(stack: ExitStack, upstream_port: str, core: int) -> list[tuple[Subject, ...]]:
     """Everything, one after the other."""
-    starts = (start_bare, start_gateways, start_sdks, start_go)
+    starts = (start_bare, start_gateways, start_watches, start_sdks, start_go)
     return [(subject,) for begin in starts for subject in begin(stack, upstream_port, core)]
 
 
@@ -116,6 +117,7 @@ def comparisons(subjects: list[Subject]) -> list[Comparison]:
         compare("cached Get, known", "cached Get", PROMISED_KNOWN_OF_CACHED),
         compare("uncached Get, known", "uncached Get"),
         compare("BatchGet, a job", "cached Get", PROMISED_BATCH_OF_CACHED, 1 / 0.03),
+        compare("Watch update", "grpc.aio stream"),
     ]
     if "Go, cached" in named:
         compared += [compare("cached Get", "Go, cached"), compare("uncached Get", "Go, uncached")]

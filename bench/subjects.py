@@ -69,6 +69,11 @@ def started(
                 process.kill()
 
 
+def nowhere(stack: ExitStack) -> IO[bytes]:
+    """For log lines that nobody reads: each create, and each watch that its caller ends, has one."""
+    return stack.enter_context(Path(os.devnull).open("wb"))
+
+
 def command_of(name: str, *arguments: object, root: Path = CHECKOUT) -> list[str]:
     """The command of a program of a checkout's bench/."""
     return [sys.executable, str(root / "bench" / name), *map(str, arguments)]
