@@ -5,7 +5,7 @@ The argument, if there is one, is how many seconds each answer takes.
 
 HTTP/1.1 with keep-alive connections and nothing else, to affect the measurement as little as possible.
 Run as a command it prints its port and serves until its standard input ends; `GET /count` answers the number of served
-jobs.
+jobs. Lists are empty.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class CannedUpstream(asyncio.Protocol):
     def _reply(cls, path: str) -> bytes:
         if path == "/count":
             body = str(cls.served)
+        elif "?" in path:
+            body = "<Response></Response>"  # a list: the gateway asks whether the cloud is there
         else:
             cls.served += 1
             job_id = path.rpartition("/")[2]

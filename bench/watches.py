@@ -1,8 +1,8 @@
 """Watches, of the gateway and of a bare `grpc.aio` stream: updates for the CPU, and the memory of each.
 
 Run as a command it measures memory only: each of the two, a process of its own, gets some watches first, so that
-imports and pools count for nobody, and then more in turns; the growth of its resident memory is divided by their number.
-The bare stream has sent one message and waits: it is the least that a watch can take.
+imports and pools count for nobody, and then more in turns; the growth of its resident memory is divided by their
+number. The bare stream has sent one message and waits: it is the least that a watch can take.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest, WatchPreviewJobResponse
+from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
 from subjects import SERVICE, Subject, command_of, cpu_seconds, line_of, nowhere, started, two_cores
 
 if TYPE_CHECKING:
@@ -129,29 +129,23 @@ def start_watches(stack: ExitStack, upstream_port: str, core: int) -> list[Subje
     gateway = stack.enter_context(started(server, core, nowhere(stack)))
     bare = stack.enter_context(started(command_of("bare_stream.py", POLL_SECONDS, JOBS), core))
     port, bare_port, requests = line_of(gateway), line_of(bare), watch_requests("c", JOBS)
-    message = asyncio.run(sample(port, requests))
+    messages: list[bytes] = []
 
     def watched(name: str, pid: int, streams: Callable[[], Streams]) -> Subject:
         async def call(seconds: float) -> int:
             async with streams() as opened:
                 await opened.open(JOBS)
                 await asyncio.sleep(seconds)
+                messages[:] = [opened.sample]
                 return opened.messages
 
         return Watched(name, pid, call, asks_upstream=False, streams=streams)
 
+    # The gateway is called first, and what it sends is what the other one sends back.
     return [
-        watched("grpc.aio stream", bare.pid, lambda: Streams(bare_port, BARE, [message])),
         watched("Watch update", gateway.pid, lambda: Streams(port, WATCH, requests)),
+        watched("grpc.aio stream", bare.pid, lambda: Streams(bare_port, BARE, messages)),
     ]
-
-
-async def sample(port: str, requests: list[bytes]) -> bytes:
-    """A message of a watch, as it is on the wire."""
-    async with Streams(port, WATCH, requests) as streams:
-        await streams.open(1)
-        assert WatchPreviewJobResponse.FromString(streams.sample).job.job_id
-        return streams.sample
 
 
 def kibibytes(pid: int) -> float:
