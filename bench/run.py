@@ -50,7 +50,7 @@ from subjects import (
     started,
     two_cores,
 )
-from watches import start_watches
+from watches import report_memory, start_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
