@@ -162,6 +162,7 @@ class Day:
     system: System
     jobs: int
     seconds: float
+    """From the first job to the end of the last."""
     begin: Use
     end: Use
     idle: Use
@@ -169,9 +170,15 @@ class Day:
     windows: list[float]
 
     @property
-    def idle_share(self) -> float:
-        """CPU seconds of a second in which nothing happens."""
-        return (self.idle.services + self.idle.between - self.end.services - self.end.between) / self.idle_seconds
+    def idle_cpu(self) -> float:
+        """CPU seconds of a day in which nothing happens."""
+        used = self.idle.services + self.idle.between - self.end.services - self.end.between
+        return used / self.idle_seconds * DAY_SECONDS
+
+    @property
+    def jobs_cpu(self) -> float:
+        """CPU seconds of the day's jobs."""
+        return self.services + self.between
 
     @property
     def services(self) -> float:
@@ -245,21 +252,22 @@ async def watch_windows(systems: list[System], windows: list[list[float]], secon
 def report(days: list[Day]) -> None:
     """The table of the day, CPU in seconds."""
     print(
-        f"{'system':<22}{'services':>10}{'between':>10}{'sum':>8}{'x SDK':>7}{'idle':>7}{'reads':>9}{'creates':>9}"
-        f"{'callbacks':>11}{'three':>9}{'two':>8}"
+        f"{'system':<20}{'services':>9}{'between':>8}{'sum':>6}{'x SDK':>7}{'idle':>6}{'x SDK':>7}{'reads':>9}"
+        f"{'creates':>9}{'callbacks':>11}{'three':>7}{'two':>6}"
     )
-    whole = {day.system.name: day.services + day.between for day in days}
+    sdk = days[0]
     for day in days:
-        name = day.system.name
-        early, late = day.late(range(SERVICES - WATCHERS)), day.late(range(SERVICES - WATCHERS, SERVICES))
+        three, two = day.late(range(SERVICES - WATCHERS)), day.late(range(SERVICES - WATCHERS, SERVICES))
         print(
-            f"{name:<22}{day.services:>10.0f}{day.between:>10.0f}{whole[name]:>8.0f}{whole[name] / whole[SDK]:>7.2f}"
-            f"{day.idle_share * DAY_SECONDS:>7.0f}{day.asked('reads'):>9.0f}{day.asked('creates'):>9.0f}"
-            f"{day.asked('callbacks'):>11.0f}{early:>9.2f}{late:>8.2f}"
+            f"{day.system.name:<20}{day.services:>9.0f}{day.between:>8.0f}{day.jobs_cpu:>6.0f}"
+            f"{day.jobs_cpu / sdk.jobs_cpu:>7.2f}{day.idle_cpu:>6.0f}"
+            f"{(day.jobs_cpu + day.idle_cpu) / (sdk.jobs_cpu + sdk.idle_cpu):>7.2f}{day.asked('reads'):>9.0f}"
+            f"{day.asked('creates'):>9.0f}{day.asked('callbacks'):>11.0f}{three:>7.2f}{two:>6.2f}"
         )
     print(
-        f"CPU seconds of {DAY_JOBS} jobs, from {days[0].jobs}; of a day in which nothing happens; requests; seconds "
-        "from a job's end until the three that poll, and the two others, knew (median)\n"
+        f"CPU seconds: of services and of what is between them and the cloud, for {DAY_JOBS} jobs, from {sdk.jobs}; "
+        "idle: of both,\nin a day without jobs, and the ratio with it. Requests at the cloud. Median seconds from a job's end "
+        "until the three\nservices that poll, and the two others, know.\n"
     )
 
 
