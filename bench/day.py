@@ -39,7 +39,7 @@ from subjects import build_go, command_of, cpu_seconds, line_of, nowhere, starte
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 DAY_JOBS = 10_000
 DAY_SECONDS = 86_400
@@ -165,15 +165,20 @@ class Day:
     """From the first job to the end of the last."""
     begin: Use
     end: Use
-    idle: Use
+    idle: tuple[Use, Use]
+    """Before and after `idle_seconds` in which nothing happened."""
     idle_seconds: float
     windows: list[float]
 
     @property
-    def idle_cpu(self) -> float:
-        """CPU seconds of a day in which nothing happens."""
-        used = self.idle.services + self.idle.between - self.end.services - self.end.between
-        return used / self.idle_seconds * DAY_SECONDS
+    def services(self) -> float:
+        """CPU seconds of the services for the day's jobs."""
+        return self._of_jobs(lambda use: use.services)
+
+    @property
+    def between(self) -> float:
+        """CPU seconds of what is between, for the day's jobs."""
+        return self._of_jobs(lambda use: use.between)
 
     @property
     def jobs_cpu(self) -> float:
@@ -181,16 +186,18 @@ class Day:
         return self.services + self.between
 
     @property
-    def services(self) -> float:
-        """CPU seconds of the services for the day's jobs."""
-        idle = (self.idle.services - self.end.services) / self.idle_seconds * self.seconds
-        return (self.end.services - self.begin.services - idle) * DAY_JOBS / self.jobs
+    def idle_cpu(self) -> float:
+        """CPU seconds of a day in which nothing happens."""
+        return self._idle(lambda use: use.services + use.between) * DAY_SECONDS
 
-    @property
-    def between(self) -> float:
-        """CPU seconds of what is between, for the day's jobs."""
-        idle = (self.idle.between - self.end.between) / self.idle_seconds * self.seconds
-        return (self.end.between - self.begin.between - idle) * DAY_JOBS / self.jobs
+    def _of_jobs(self, part: Callable[[Use], float]) -> float:
+        used = part(self.end) - part(self.begin) - self._idle(part) * self.seconds
+        return used * DAY_JOBS / self.jobs
+
+    def _idle(self, part: Callable[[Use], float]) -> float:
+        """CPU seconds of a second in which nothing happens."""
+        before, after = self.idle
+        return (part(after) - part(before)) / self.idle_seconds
 
     def asked(self, kind: str) -> float:
         """Requests of a kind for the day's jobs."""
@@ -217,14 +224,14 @@ async def run(systems: list[System], jobs: int, seconds: float, idle_seconds: fl
     watching.cancel()
     await asyncio.gather(*(system.ended(jobs) for system in systems))
     end, busy = [system.used() for system in systems], time.monotonic() - started_at
+    await asyncio.sleep(idle_seconds / 4)  # what the end of the jobs leaves to do is not idleness
+    before, idle_since = [system.used() for system in systems], time.monotonic()
     await asyncio.sleep(idle_seconds)
-    idle, idled = [system.used() for system in systems], time.monotonic() - started_at - busy
+    after, idled = [system.used() for system in systems], time.monotonic() - idle_since
     for task in listening:
         task.cancel()
-    each = zip(systems, begin, end, idle, zip(*windows, strict=True), strict=True)
-    return [
-        Day(system, jobs, busy, first, last, after, idled, list(parts)) for system, first, last, after, parts in each
-    ]
+    each = zip(systems, begin, end, zip(before, after, strict=True), zip(*windows, strict=True), strict=True)
+    return [Day(system, jobs, busy, first, last, idle, idled, list(parts)) for system, first, last, idle, parts in each]
 
 
 async def come(systems: list[System], chance: random.Random, jobs: int, seconds: float) -> None:
@@ -236,6 +243,7 @@ async def come(systems: list[System], chance: random.Random, jobs: int, seconds:
         await asyncio.sleep(begin + moment - time.monotonic())
         making += [asyncio.create_task(system.job(number, phases)) for system in systems]
     await asyncio.gather(*making)
+    await asyncio.sleep(begin + seconds - time.monotonic())
 
 
 async def watch_windows(systems: list[System], windows: list[list[float]], seconds: float) -> None:
@@ -266,8 +274,8 @@ def report(days: list[Day]) -> None:
         )
     print(
         f"CPU seconds: of services and of what is between them and the cloud, for {DAY_JOBS} jobs, from {sdk.jobs}; "
-        "idle: of both,\nin a day without jobs, and the ratio with it. Requests at the cloud. Median seconds from a job's end "
-        "until the three\nservices that poll, and the two others, know.\n"
+        "idle: of both,\nin a day without jobs, and the ratio with it. Requests at the cloud. Median seconds from a "
+        "job's end until the three\nservices that poll, and the two others, know.\n"
     )
 
 
