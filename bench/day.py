@@ -9,7 +9,7 @@ Five systems have the same jobs at the same moments, side by side, each with a c
 - the same, where the three watch as well.
 
 Nothing but the gateway can be watched: with the first two all five services poll. Pollers ask every two seconds, each
-beginning at a moment of its own, the same for every system. The jobs come in a minute instead of a day, but each takes
+beginning at a moment of its own, the same for every system. The jobs come in two minutes instead of a day, but each takes
 as long as it does, so that nobody's intervals change. CPU of the processes (services, and what is between them and the
 cloud) is counted from the first job to the end of the last, less what the same processes take when nothing happens, and
 multiplied to 10,000 jobs; what they take when nothing happens is told for a day. The clouds' own is not counted.
@@ -219,11 +219,16 @@ async def run(systems: list[System], jobs: int, seconds: float, idle_seconds: fl
     for system in systems:
         system.knew.clear()
     windows: list[list[float]] = []
+    stalls: list[float] = []
+    stalling = asyncio.create_task(watch_stalls(stalls))
     watching = asyncio.create_task(watch_windows(systems, windows, seconds / 6))
     await come(systems, chance, jobs, seconds)
     watching.cancel()
     await asyncio.gather(*(system.ended(jobs) for system in systems))
     end, busy = [system.used() for system in systems], time.monotonic() - started_at
+    stalling.cancel()
+    if max(stalls) > 1.0:
+        print(f"bench: the machine stood still for {max(stalls):.1f} s: there were fewer polls than otherwise")
     await asyncio.sleep(idle_seconds / 4)  # what the end of the jobs leaves to do is not idleness
     before, idle_since = [system.used() for system in systems], time.monotonic()
     await asyncio.sleep(idle_seconds)
@@ -244,6 +249,14 @@ async def come(systems: list[System], chance: random.Random, jobs: int, seconds:
         making += [asyncio.create_task(system.job(number, phases)) for system in systems]
     await asyncio.gather(*making)
     await asyncio.sleep(begin + seconds - time.monotonic())
+
+
+async def watch_stalls(stalls: list[float]) -> None:
+    """Note by how many seconds the machine was late: after a stall of seconds jobs have ended that nobody polled."""
+    while True:
+        begin = time.monotonic()
+        await asyncio.sleep(0.1)
+        stalls.append(time.monotonic() - begin - 0.1)
 
 
 async def watch_windows(systems: list[System], windows: list[list[float]], seconds: float) -> None:
@@ -291,8 +304,8 @@ def comparisons(days: list[Day]) -> list[Comparison]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=300)
-    parser.add_argument("--seconds", type=float, default=60.0, help="in which the jobs come (default 60)")
+    parser.add_argument("--jobs", type=int, default=240)
+    parser.add_argument("--seconds", type=float, default=120.0, help="in which the jobs come (default 120)")
     parser.add_argument("--median", type=float, default=8.0, help="seconds of a job (default 8)")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds in which nothing happens (default 20)")
     options = parser.parse_args()

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 from urllib.parse import urlsplit
@@ -74,10 +74,11 @@ class Job:
     body: str
     created: float
     seconds: float
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def has_ended(self) -> bool:
-        return time.time() >= self.created + self.seconds  # noqa: TID251 - the cloud's clock
+        return time.monotonic() >= self.begun + self.seconds
 
     def detail(self) -> str:
         """What a read and a callback tell of it."""
