@@ -9,10 +9,11 @@ Five systems have the same jobs at the same moments, side by side, each with a c
 - the same, where the three watch as well.
 
 Nothing but the gateway can be watched: with the first two all five services poll. Pollers ask every two seconds, each
-beginning at a moment of its own, the same for every system. The jobs come in two minutes instead of a day, but each takes
-as long as it does, so that nobody's intervals change. CPU of the processes (services, and what is between them and the
-cloud) is counted from the first job to the end of the last, less what the same processes take when nothing happens, and
-multiplied to 10,000 jobs; what they take when nothing happens is told for a day. The clouds' own is not counted.
+beginning at a moment of its own, the same for every system. The jobs come in two minutes instead of a day, but each
+takes as long as it does, so that nobody's intervals change. CPU of the processes (services, and what is between them
+and the cloud) is counted from the first job to the end of the last, less what the same processes take when nothing
+happens, and multiplied to 10,000 jobs; what they take when nothing happens is told for a day. The clouds' own is not
+counted.
 
 Some jobs go before, so that imports, connections and what the gateway learns about callbacks count for nobody.
 """
