@@ -142,18 +142,20 @@ def start(stack: ExitStack, median_seconds: float) -> list[System]:
         )
         commands = [poller] * (SERVICES - watchers) + [watcher] * watchers
         services = [stack.enter_context(started(each, core)) for each in commands]
-        for each in services:
-            line_of(each)
         return System(name, cloud_port, between, services)
 
     gateway = command_of("gateway_server.py")
-    return [
+    systems = [
         system(SDK, None, 0),
         *([system(GO, [str(binary)], 0)] if binary else []),
         system(POLLING, gateway, WATCHERS),
         system(CALLBACKS, [*gateway, "--callbacks"], WATCHERS),
         system(ALL_WATCH, [*gateway, "--callbacks"], SERVICES),
     ]
+    for each in systems:
+        for service in each.services:
+            line_of(service)
+    return systems
 
 
 @dataclass
@@ -228,6 +230,8 @@ async def run(systems: list[System], jobs: int, seconds: float, idle_seconds: fl
     await asyncio.gather(*(system.ended(jobs) for system in systems))
     end, busy = [system.used() for system in systems], time.monotonic() - started_at
     stalling.cancel()
+    if not windows:
+        raise SystemExit("bench: the machine gave no time to some system in every window: nothing can be compared")
     if max(stalls) > 1.0:
         print(f"bench: the machine stood still for {max(stalls):.1f} s: there were fewer polls than otherwise")
     await asyncio.sleep(idle_seconds / 4)  # what the end of the jobs leaves to do is not idleness
@@ -267,7 +271,9 @@ async def watch_windows(systems: list[System], windows: list[list[float]], secon
         await asyncio.sleep(seconds)
         now = [sum(cpu_seconds(each.pid) for each in [*system.services, system.between] if each) for system in systems]
         if number:
-            windows.append([after - first for after, first in zip(now, before, strict=True)])
+            used = [after - first for after, first in zip(now, before, strict=True)]
+            if all(used):  # else the machine stood still, and there is nothing to compare
+                windows.append(used)
         before = now
 
 

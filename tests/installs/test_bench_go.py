@@ -32,7 +32,7 @@ def test_the_go_service_answers_cached_and_uncached() -> None:
 def test_the_go_service_makes_the_jobs_of_the_day() -> None:
     """All five services poll it, since it cannot be watched; those that come after the end get it from the LRU."""
     need("go")
-    ran = run(*(sys.executable, ROOT / "bench" / "day.py", "--jobs", 4, "--seconds", 1, "--median", 1, "--idle", 0.4))
+    ran = run(*(sys.executable, ROOT / "bench" / "day.py", "--jobs", 4, "--seconds", 3, "--median", 1, "--idle", 0.4))
     assert ran.returncode == 0, ran.stderr
     (row,) = [line.split() for line in ran.stdout.splitlines() if line.startswith("Go service") and "SDK" not in line]
     *_, reads, creates, callbacks, _three, _two = row

@@ -59,7 +59,7 @@ def test_every_subject_of_the_comparison_is_called_and_gets_a_rate() -> None:
 def test_every_system_of_the_day_makes_and_follows_all_jobs() -> None:
     """With callbacks, and where all watch, the cloud is read once for each job."""
     ran = run(
-        *(sys.executable, ROOT / "bench" / "day.py", "--jobs", 4, "--seconds", 1, "--median", 1, "--idle", 0.4),
+        *(sys.executable, ROOT / "bench" / "day.py", "--jobs", 4, "--seconds", 3, "--median", 1, "--idle", 0.4),
         env=without_go(),
     )
     assert ran.returncode == 0, ran.stderr
