@@ -1,10 +1,11 @@
 """A cloud that always gives the same answer: every `GET /doc_jobs/<id>` is a finished job of 1.2 KB.
 
+But a job whose id begins with `r` runs for ever, and one with `c` has another state at each read, Submitted or Running.
 The argument, if there is one, is how many seconds each answer takes.
 
 HTTP/1.1 with keep-alive connections and nothing else, to affect the measurement as little as possible.
 Run as a command it prints its port and serves until its standard input ends; `GET /count` answers the number of served
-jobs.
+jobs. Lists are empty.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>{day}T17:15:43+0800</CreationTime>\
 <EndTime>{day}T17:15:45+0800</EndTime><Input><BucketId>docs-1250000000</BucketId><Object>1.txt</Object>\
@@ -41,6 +44,8 @@ class CannedUpstream(asyncio.Protocol):
 
     served = 0
     delay = 0.0
+    reads: ClassVar[Counter[str]] = Counter()
+    """Of each job that changes."""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -62,19 +67,35 @@ class CannedUpstream(asyncio.Protocol):
     def _reply(cls, path: str) -> bytes:
         if path == "/count":
             body = str(cls.served)
+        elif "?" in path:
+            body = "<Response></Response>"  # a list: the gateway asks whether the cloud is there
         else:
             cls.served += 1
-            body = JOB.format(job_id=path.rpartition("/")[2], day=YESTERDAY)
+            job_id = path.rpartition("/")[2]
+            body = JOB.format(job_id=job_id, day=YESTERDAY)
+            if (state := cls._state(job_id)) != "Success":
+                body = body.replace("<State>Success", f"<State>{state}")
         return (HEAD.format(length=len(body)) + body).encode()
+
+    @classmethod
+    def _state(cls, job_id: str) -> str:
+        if not job_id.startswith("c"):
+            return "Running" if job_id.startswith("r") else "Success"
+        cls.reads[job_id] += 1
+        return "Submitted" if cls.reads[job_id] % 2 else "Running"
+
+
+async def until_stdin_ends() -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
+    await stop.wait()
 
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(CannedUpstream, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    stop = asyncio.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
-    await stop.wait()
+    await until_stdin_ends()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ calls once with as many threads as the gateway has calls in flight, and once fro
 A bare proxy, `grpc.aio` and one GET by aiohttp and nothing else, shows what these two libraries leave for the gateway;
 the Go service of peers/go what a user would write instead, where Go is there to build it.
 
+Watches are compared with a bare stream of messages of the same size, by updates that come for a second of CPU, and by
+the memory of each, for which both start anew.
+
 A ratio is that of two subjects in the same round, told as the lowest, the median and the highest of the rounds. Exits
 with 1 when the median breaks a promise; an aim that is not reached is only told.
 
@@ -45,7 +48,9 @@ from subjects import (
     start_go,
     start_sdks,
     started,
+    two_cores,
 )
+from watches import report_memory, start_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,12 +60,16 @@ PROMISED_OF_BARE_PROXY = 0.5
 PROMISED_CACHED_OF_ECHO = 0.8
 PROMISED_KNOWN_OF_CACHED = 0.7
 PROMISED_BATCH_OF_CACHED = 8.0
+PROMISED_WATCH_OF_STREAM = 0.3
 PROMISED_OF_BASE = 0.97
+
+
+MEMORY_ROUNDS = 3
 
 
 def start(stack: ExitStack, upstream_port: str, core: int) -> list[tuple[Subject, ...]]:
     """Everything, one after the other."""
-    starts = (start_bare, start_gateways, start_sdks, start_go)
+    starts = (start_bare, start_gateways, start_watches, start_sdks, start_go)
     return [(subject,) for begin in starts for subject in begin(stack, upstream_port, core)]
 
 
@@ -73,12 +82,14 @@ def measure(
         upstream_port = line_of(stack.enter_context(started(command_of("canned_upstream.py"), load_core)))
         groups = start(stack, upstream_port, subject_core)
         subjects = list(itertools.chain(*groups))
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, {load_core})
+        loop = stack.enter_context(asyncio.Runner())  # one for all: gRPC's events of ended streams come later
         for subject in subjects:
-            asyncio.run(subject.call(0.5))  # imports, connections and caches of code are warm from here on
+            loop.run(subject.call(0.5))  # imports, connections and caches of code are warm from here on
         given = given_jobs(upstream_port)
         for number, group in itertools.product(range(rounds), groups):
-            asyncio.run(turns(group, seconds))
+            loop.run(turns(group, seconds))
             print(f"\rround {number + 1} of {rounds}: {group[-1].name:<20}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         if given_jobs(upstream_port) - given < sum(subject.calls for subject in subjects if subject.asks_upstream):
@@ -91,14 +102,6 @@ def measure(
 
 async def turns(group: tuple[Subject, ...], seconds: float) -> None:
     await asyncio.gather(*(subject.turn(seconds) for subject in group))
-
-
-def two_cores() -> tuple[int, int]:
-    """One for the subjects, one for the load."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        print("bench: only one core: load and subjects share it, which costs all of them alike", file=sys.stderr)
-    return cores[0], cores[-1]
 
 
 def report(subjects: list[Subject]) -> None:
@@ -123,18 +126,20 @@ def comparisons(subjects: list[Subject]) -> list[Comparison]:
         compare("cached Get, known", "cached Get", PROMISED_KNOWN_OF_CACHED),
         compare("uncached Get, known", "uncached Get"),
         compare("BatchGet, a job", "cached Get", PROMISED_BATCH_OF_CACHED, 1 / 0.03),
+        compare("Watch update", "grpc.aio stream", PROMISED_WATCH_OF_STREAM),
     ]
     if "Go, cached" in named:
         compared += [compare("cached Get", "Go, cached"), compare("uncached Get", "Go, uncached")]
     return compared
 
 
-def compare_with_peers(rounds: int, seconds: float) -> tuple[list[Subject], bool]:
+def compare_with_peers(rounds: int, seconds: float, watches: int) -> tuple[list[Subject], bool]:
     """The subjects, and whether every promise is kept."""
     subjects = list(itertools.chain(*measure(start, rounds, seconds)))
     report(subjects)
     compared = comparisons(subjects)
-    print(f"\n{table(compared)}")
+    print(f"\n{table(compared)}\n")
+    report_memory(MEMORY_ROUNDS, watches)
     return subjects, all(comparison.kept for comparison in compared)
 
 
@@ -187,6 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, help="turns of each subject (default 7, with --base 30)")
     parser.add_argument("--seconds", type=float, help="length of a turn (default 2, with --base 1)")
+    parser.add_argument("--watches", type=int, default=1000, help="watches of a round of their memory (default 1000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round's figures there")
     parser.add_argument(
         "--base", metavar="REVISION", help="compare with the gateway of this git revision, not with peers"
@@ -197,7 +203,7 @@ def main() -> int:
     if options.base:
         subjects, good = compare_with_base(options.base, options.rounds or 30, options.seconds or 1.0)
     else:
-        subjects, good = compare_with_peers(options.rounds or 7, options.seconds or 2.0)
+        subjects, good = compare_with_peers(options.rounds or 7, options.seconds or 2.0, options.watches)
     if options.json:
         options.json.write_text(json.dumps({subject.name: subject.rates for subject in subjects}, indent=2) + "\n")
     return 0 if good else 1

@@ -69,6 +69,11 @@ def started(
                 process.kill()
 
 
+def nowhere(stack: ExitStack) -> IO[bytes]:
+    """For log lines that nobody reads: each create, and each watch that its caller ends, has one."""
+    return stack.enter_context(Path(os.devnull).open("wb"))
+
+
 def command_of(name: str, *arguments: object, root: Path = CHECKOUT) -> list[str]:
     """The command of a program of a checkout's bench/."""
     return [sys.executable, str(root / "bench" / name), *map(str, arguments)]
@@ -247,15 +252,22 @@ def start_sdks(stack: ExitStack, upstream_port: str, core: int) -> list[Subject]
     ]
 
 
-def start_go(stack: ExitStack, upstream_port: str, core: int) -> list[Subject]:
-    """The service of peers/go, cached and uncached; nothing where it cannot be built, which is said."""
+def build_go() -> Path | None:
+    """The program of peers/go; None where it cannot be built, which is said."""
     if (go := shutil.which("go")) is None:
         print("bench: no Go here, so the service that a user would write in Go is not compared", file=sys.stderr)
-        return []
+        return None
     binary = CHECKOUT / "build" / "bench" / "go-peer"
     built = subprocess.run([go, "build", "-o", str(binary), "."], check=False, cwd=CHECKOUT / "bench" / "peers" / "go")
     if built.returncode:
         print("bench: the Go service cannot be built (see above), so it is not compared", file=sys.stderr)
+        return None
+    return binary
+
+
+def start_go(stack: ExitStack, upstream_port: str, core: int) -> list[Subject]:
+    """The service of peers/go, cached and uncached; nothing where it cannot be built."""
+    if (binary := build_go()) is None:
         return []
     service = stack.enter_context(started([str(binary), upstream_port], core))
     port = int(line_of(service))
@@ -264,3 +276,11 @@ def start_go(stack: ExitStack, upstream_port: str, core: int) -> list[Subject]:
         Subject("Go, cached", service.pid, call_cached, asks_upstream=False),
         Subject("Go, uncached", service.pid, grpc_caller(port, GET, job_requests(), is_about)),
     ]
+
+
+def two_cores() -> tuple[int, int]:
+    """One for the subjects, one for the load."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("bench: only one core: load and subjects share it, which costs all of them alike", file=sys.stderr)
+    return cores[0], cores[-1]

@@ -1,5 +1,5 @@
-// Command go is the service that a user would write instead of the gateway: GetPreviewJob in front of the vendor's Go
-// SDK, with an LRU for the jobs that have ended. README.md says what it lacks.
+// Command go is the service that a user would write instead of the gateway: GetPreviewJob and CreatePreviewJob in front of
+// the vendor's Go SDK, with an LRU for the jobs that have ended. README.md says what it lacks.
 //
 // The upstream's port is the argument. It prints its own port and serves until its standard input ends.
 package main
@@ -29,7 +29,8 @@ import (
 
 const (
 	bucket   = "docs-1250000000"
-	host     = "docs-1250000000.ci.ap-chongqing.myqcloud.com"
+	region   = "ap-chongqing"
+	host     = "docs-1250000000.ci." + region + ".myqcloud.com"
 	inFlight = 100 // connections to the cloud, as many as the gateway keeps
 )
 
@@ -70,6 +71,24 @@ func (s *service) GetPreviewJob(ctx context.Context, request *pb.GetPreviewJobRe
 		s.jobs.Add(job.GetJobId(), job)
 	}
 	return job, nil
+}
+
+func (s *service) CreatePreviewJob(ctx context.Context, request *pb.CreatePreviewJobRequest) (*pb.PreviewJob, error) {
+	if request.GetBucket() != bucket {
+		return nil, status.Errorf(codes.NotFound, "no bucket %q", request.GetBucket())
+	}
+	reply, _, err := s.cloud.CI.CreateDocProcessJobs(ctx, &cos.CreateDocProcessJobsOptions{
+		Tag:   "DocProcess",
+		Input: &cos.DocProcessJobInput{Object: request.GetInputObject()},
+		Operation: &cos.DocProcessJobOperation{
+			Output:     &cos.DocProcessJobOutput{Region: region, Bucket: bucket, Object: request.GetOutput().GetObject()},
+			DocProcess: &cos.DocProcessJobDocProcess{},
+		},
+	})
+	if err != nil {
+		return nil, status.Error(codes.Unknown, "the cloud may or may not have made the job")
+	}
+	return translated(&reply.JobsDetail), nil
 }
 
 // translated is the contract's message of the SDK's, which knows neither the times of start and end nor the source's bucket.
