@@ -77,12 +77,14 @@ async def open_socket(names: Names, origin: Origin, proxy: Proxy | None) -> sock
     """
     if proxy is None:
         return await _connected(names, origin.host, origin.port)
+    if not _PLACE.fullmatch(target := _authority(origin.host, origin.port)):
+        raise UnicodeError  # no name of a host: it could end the line of the request for the tunnel
     try:
         sock = await _connected(names, proxy.host, proxy.port)
     except (OSError, UnicodeError) as error:
         raise ProxyError(f"no connection to the proxy {proxy.place}", timed_out=_is_late(error)) from error
     try:
-        await _tunnel(sock, proxy, _authority(origin.host, origin.port))
+        await _tunnel(sock, proxy, target)
     except BaseException:
         sock.close()
         raise
@@ -98,8 +100,6 @@ async def _connected(names: Names, host: str, port: int) -> socket.socket:
 
 async def _tunnel(sock: socket.socket, proxy: Proxy, target: str) -> None:
     """Ask for a tunnel to a target. ProxyError unless there is one."""
-    if not _PLACE.fullmatch(target):
-        raise UnicodeError  # no name of a host: it could end the request's line
     try:
         head = await _asked(sock, proxy, target)
     except OSError as error:
