@@ -219,6 +219,7 @@ class TestConnections:
         await churn(1000)
 
     @pytest.mark.long
+    @pytest.mark.timeout(600)
     async def test_twenty_thousand_cancelled_requests_leave_the_whole_pool(self) -> None:
         """And no tunnel is left open."""
         await churn(20_000)
