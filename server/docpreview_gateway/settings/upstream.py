@@ -50,8 +50,9 @@ class UpstreamSettings(Section):
     http_client: Tuning[Literal["builtin", "httpx"]] = Field(
         "builtin",
         description="HTTP client of signed requests: `builtin`, or `httpx` to send them through that library's "
-        "interface, over the same connections and proxy, at half as much CPU time again. For those who put hooks or "
-        "transports of their own in Python beneath it; nothing else needs it",
+        "interface, over the same connections and proxy, at half as much CPU time again: for code of your own in "
+        "Python, which gives `HttpxTransport` a transport or hooks, or instruments httpx. By itself it changes "
+        "nothing but the cost",
     )
     object_url_base: str | None = Field(
         None,
