@@ -38,6 +38,7 @@ CHARTS_OWN = frozenset(
 """Settings that templates set: not in `config`."""
 
 CHARTS_OWN_PARTS = {
+    "UpstreamSettings": frozenset({"proxy"}),
     "SharedStateSettings": frozenset({"url", "ledger_url"}),
     "LedgerSettings": frozenset({"key_file"}),
     "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen", "folder"}),

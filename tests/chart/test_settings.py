@@ -46,6 +46,11 @@ BY_VALUES = {
         "production": ["sharedState.secretName=x"],
     },
     "shared_state.ledger_url": {"production": ["sharedState.ledgerUrlKey=x"]},
+    "upstream.proxy": {
+        "multi-region": ["proxy.url=http://x:3128"],
+        "emulator": ["proxy.url=http://x:3128"],
+        "production": ["proxy.secretName=x"],
+    },
     "tls.certificate": {"minimal": ["tls.secretName=x"], "production": ["certificate.enabled=true"]},
     "tls.key": {"minimal": ["tls.secretName=x"], "production": ["certificate.enabled=true"]},
     "tls.client_ca": {"production": ["tls.clientCaSecretName=x"]},

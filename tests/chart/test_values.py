@@ -101,6 +101,14 @@ def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configma
     assert "s3" not in said
 
 
+def test_a_proxy_with_a_password_is_refused_because_it_would_be_in_a_configmap() -> None:
+    """As an address of shared state."""
+    said = refused("minimal", "--set", "proxy.url=http://user:s3cret@proxy:3128")
+    assert "proxy.url: has a user or a password" in said
+    assert "proxy.secretName: kubectl create secret generic" in said
+    assert "s3cret" not in said
+
+
 @pytest.mark.parametrize(
     ("variant", "values", "said"),
     [
@@ -120,6 +128,9 @@ def test_an_address_with_a_password_is_refused_because_it_would_be_in_a_configma
         ),
         ("multi-region", ["sharedState.url=valkey://redis"], "sharedState.url: must begin with redis://"),
         ("multi-region", ["sharedState.url=redis"], "sharedState.url: must begin with redis://"),
+        ("minimal", ["proxy.url=https://proxy:3128"], "proxy.url: must be http://host:port"),
+        ("minimal", ["proxy.url=http://proxy"], "proxy.url: must be http://host:port"),
+        ("minimal", ["proxy.url=http://x:3128,proxy.secretName=x"], "proxy: one of proxy.url and proxy.secretName"),
         ("minimal", ["service.port=9464"], "service.adminPort: has the number of service.port"),
         ("production", ["service.adminPort=9465"], "service: port 9465 is that of the edge's metrics"),
         ("minimal", ["fullnameOverride=A_b"], "fullnameOverride: the objects would be called A_b"),

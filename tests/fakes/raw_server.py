@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
@@ -47,16 +48,17 @@ class Exchange:
 
 @dataclass
 class RawServer:
-    """A server on a free loopback port that passes every request to `behaviour`."""
+    """A server on a free loopback port that passes every request to `behaviour`; with `tls` it speaks that."""
 
     behaviour: Behaviour
+    tls: ssl.SSLContext | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     connections: int = 0
     open_connections: int = 0
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         return self

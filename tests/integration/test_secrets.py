@@ -8,7 +8,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import grpc
@@ -29,6 +29,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
 from docpreview_emulator import Credential, Emulator
 from docpreview_gateway.settings.loading import load
+from tests.fakes.connect_proxy import ConnectProxy
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer, caller
@@ -70,6 +71,8 @@ class Secrets:
         self.password = f"pass/word+{secrets.token_hex(12)}"
         self.secret_key = secrets.token_hex(16)
         self.session = f"session-{secrets.token_hex(16)}"
+        self.proxy_password = f"proxy/pass+{secrets.token_hex(12)}"
+        self.proxy_login = base64.b64encode(f"gateway:{self.proxy_password}".encode()).decode()
         self.token = self.policy.add("one")
         self.wrong = f"dpt_{'a' * 16}_{secrets.token_urlsafe(32)[:43]}"
         self.policy.callers["jwt"] = caller([{"jwt": {"issuer": ISSUER, "value": "svc-one"}}])
@@ -84,6 +87,8 @@ class Secrets:
             "password": self.password,
             "secret key": self.secret_key,
             "session token": self.session,
+            "proxy password": self.proxy_password,
+            "proxy login": self.proxy_login,
             "static token": static,
             "wrong token": self.wrong.split("_", 2)[2],
             "JWT": self.jwt.split(".")[2],
@@ -173,10 +178,15 @@ def files(folder: Path, pattern: str) -> bytes:
     return b"".join(found.read_bytes() for found in folder.glob(pattern))
 
 
-async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: object) -> dict[str, bytes]:
-    """Everything that a gateway wrote while it served every RPC, every kind of caller and every fault."""
+async def traces_of(
+    emulator: Emulator, known: Secrets, folder: Path, *, refusing: ConnectProxy | None = None, **changes: object
+) -> dict[str, bytes]:
+    """Everything that a gateway wrote while it served every RPC, every kind of caller and every fault.
+
+    The last fault is that of a proxy: `refusing` takes another password than it took before.
+    """
     credentials = {"main": {"secret_id": "canary-id", "secret_key": known.secret_key, "token": known.session}}
-    jwks = str(folder.parent / "jwks.json")
+    jwks = str(known.policy.path.with_name("jwks.json"))
     path = configuration(
         emulator,
         folder,
@@ -184,7 +194,7 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
         credentials=credentials,
         policy={"file": str(known.policy.path)},
         auth={"jwt": [{"issuer": ISSUER, "audience": AUDIENCE, "jwks_file": jwks}]},
-        **shared,
+        **changes,
     )
     answers = []
     async with running(path) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
@@ -195,6 +205,10 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
             answers += await every_call(channel, bearer(known.token), known.password)
             emulator.clear_faults()
         await pages_with_addresses(channel, bearer(known.token))
+        if refusing is not None:
+            refusing.authorization = "Basic another"
+            refusing.cut()
+            answers += await every_call(channel, bearer(known.token), known.password)
         async with aiohttp.ClientSession() as session:
             metrics = await (await session.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")).read()
         command_line = files(Path("/proc"), f"{gateway.process.pid}/cmdline")
@@ -210,6 +224,17 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
     }
 
 
+async def traces_by_a_proxy(emulator: Emulator, known: Secrets, folder: Path) -> dict[str, bytes]:
+    """The same through a proxy that wants a password, and another one in the end."""
+    cloud = urlsplit(emulator.url).netloc
+    async with ConnectProxy({cloud: int(cloud.rpartition(":")[2])}, f"Basic {known.proxy_login}") as proxy:
+        address = f"http://gateway:{quote(known.proxy_password, safe='')}@{proxy.place}"
+        way = {"endpoint": emulator.url, "proxy": address}
+        found = await traces_of(emulator, known, folder, refusing=proxy, upstream=way)
+    assert b"refuses its user or password (HTTP 407)" in found["answers to callers"]
+    return found
+
+
 async def test_no_canary_secret_leaks_into_logs_metrics_state_or_answers(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
@@ -219,7 +244,7 @@ async def test_no_canary_secret_leaks_into_logs_metrics_state_or_answers(
     (tmp_path / "redis").mkdir()
     async with Emulator(credentials=[Credential("canary-id", known.secret_key, known.session)]) as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
-        alone = await traces_of(emulator, known, tmp_path / "sqlite")
+        alone = await traces_by_a_proxy(emulator, known, tmp_path / "sqlite")
         state = {"url": redis_server.url}
         shared = await traces_of(emulator, known, tmp_path / "redis", shared_state=state)
         shared["redis"] = await in_redis(redis_server)

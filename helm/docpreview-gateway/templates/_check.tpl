@@ -23,6 +23,14 @@
 {{- fail "sharedState.url: must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS; of a Valkey server too" }}
 {{- end }}
 {{- end }}
+{{- with .Values.proxy.url }}
+{{- if contains "@" . }}
+{{- fail "proxy.url: has a user or a password, and a ConfigMap is no place for one. Put the address into a Secret, and name that in proxy.secretName: kubectl create secret generic NAME --from-literal=url=ADDRESS" }}
+{{- end }}
+{{- if not (regexMatch "^http://[^\\s/?#]+:[0-9]{1,5}/?$" .) }}
+{{- fail "proxy.url: must be http://host:port, such as http://proxy.example.com:3128" }}
+{{- end }}
+{{- end }}
 {{- if eq (int .Values.service.port) (int .Values.service.adminPort) }}
 {{- fail "service.adminPort: has the number of service.port; give it one of its own, such as 9464" }}
 {{- end }}

@@ -200,6 +200,9 @@ seccompProfile:
 {{- if gt (len (compact (list .Values.sharedState.url .Values.sharedState.secretName (ternary "trial" "" .Values.trialStore.enabled)))) 1 }}
 {{- fail "sharedState: one of sharedState.url, sharedState.secretName and trialStore.enabled" }}
 {{- end }}
+{{- if and .Values.proxy.url .Values.proxy.secretName }}
+{{- fail "proxy: one of proxy.url and proxy.secretName" }}
+{{- end }}
 {{- if and (include "gw.shared" .) (not (include "gw.ledgerKey" .)) }}
 {{- fail "ledger.keySecretName: missing, and sharedState is set; replicas need one secret for creates, or a request_id would be several jobs: kubectl create secret generic NAME --from-literal=ledger.key=$(openssl rand -base64 32)" }}
 {{- end }}
@@ -273,9 +276,12 @@ seccompProfile:
 {{- with .Values.callbacks.publicUrl -}}
 {{- $_ := set $config "callbacks" (dict "public_url" . "listen" "0.0.0.0:8090" "mode" $.Values.callbacks.mode) -}}
 {{- end -}}
+{{- with .Values.proxy.url -}}
+{{- $_ := set $config "upstream" (merge (dict "proxy" .) ($config.upstream | default dict)) -}}
+{{- end -}}
 {{- if .Values.emulator.enabled -}}
 {{- $address := printf "http://%s-emulator:8089" (include "gw.fullname" .) -}}
-{{- $upstream := deepCopy (.Values.config.upstream | default dict) -}}
+{{- $upstream := deepCopy ($config.upstream | default dict) -}}
 {{- $_ := set $config "upstream" (merge $upstream (dict "endpoint" $address "object_url_base" (printf "%s/_emulator/objects/{host}" $address))) -}}
 {{- end -}}
 {{- toYaml $config -}}
@@ -300,6 +306,13 @@ seccompProfile:
       name: {{ $.Values.sharedState.secretName }}
       key: {{ . }}
 {{- end }}
+{{- end }}
+{{- if .Values.proxy.secretName }}
+- name: DOCPREVIEW_UPSTREAM__PROXY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.proxy.secretName }}
+      key: {{ .Values.proxy.urlKey }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{- toYaml . | nindent 0 }}

@@ -106,6 +106,7 @@ upstream.connect_timeout_seconds
 upstream.endpoint
 upstream.http_client
 upstream.object_url_base
+upstream.proxy
 upstream.timeout_seconds
 watch
 watch.heartbeat_seconds

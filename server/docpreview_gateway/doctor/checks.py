@@ -82,10 +82,11 @@ async def _redis(settings: Settings, clock: Clock) -> list[Finding]:
 async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Clock) -> list[Finding]:
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
-    endpoint = _endpoint(settings)
-    network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
+    endpoint, proxy = _endpoint(settings), settings.upstream.through()
+    network = SystemNetwork({host: port for host, port in hosts.items() if port is not None}, proxy)
     async with http_transport(settings, endpoint) as cloud:
-        found = await Diagnostics(network, cloud, credentials, clock, endpoint=endpoint).findings(hosts, buckets)
+        examination = Diagnostics(network, cloud, credentials, clock, endpoint=endpoint, proxy=proxy)
+        found = await examination.findings(hosts, buckets)
         if any(each.check == "clock" and not each.ok for each in found):
             return found  # every signature is refused for the time, whatever it is of
         # Where the keys are refused, so are addresses that they sign, which say nothing more.

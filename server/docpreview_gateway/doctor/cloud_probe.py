@@ -20,7 +20,7 @@ from docpreview_gateway.doctor import diagnosis
 from docpreview_gateway.doctor.one_page import one_page_pdf
 from docpreview_gateway.doctor.reply_facts import creation_offset, facts_of
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.ports import ProxyError, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.http import HttpRequest
 from docpreview_gateway.upstream.wire.signing import Window, presign, sign
@@ -98,6 +98,9 @@ class CloudProbe:
     async def _step(self, facts: dict[str, Any], name: str, step: Callable[[], Awaitable[dict[str, Any]]]) -> bool:
         try:
             facts[name] = await step()
+        except ProxyError:
+            # Not its message: it names hosts, and with them a bucket.
+            facts[name] = {"failed": "the proxy gave no connection"}
         except (TransportError, TimeoutError) as error:
             facts[name] = {"failed": diagnosis.of_silence(error)}
         except GatewayError as error:

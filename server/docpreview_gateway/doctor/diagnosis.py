@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.model.errors import ForeignReply
+from docpreview_gateway.upstream.ports import ProxyError
 from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
 
@@ -27,6 +28,7 @@ Check = Literal[
     "redis",
     "store",
     "dns",
+    "proxy",
     "tls",
     "clock",
     "signature",
@@ -102,6 +104,10 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
         "the cloud account is in arrears or blocked: resolve that first",
     ),
 }
+PROXY = (
+    "check upstream.proxy with its user and password, and that the proxy lets this machine open tunnels (CONNECT) "
+    "to the cloud's hosts"
+)
 _OTHER = "try again; if it persists, send this message and the request id to the vendor's support"
 
 
@@ -109,6 +115,11 @@ def on_the_way(endpoint: str | None) -> str:
     """What to check when not the cloud answers, or nobody: `endpoint` is upstream.endpoint, None when it is not set."""
     own = "" if endpoint is None else "upstream.endpoint, and "
     return f"check {own}proxies, load balancers and firewalls on the way"
+
+
+def what_to_check(error: TransportError | TimeoutError, endpoint: str | None) -> str:
+    """What to check when there was no reply: the proxy if that is the trouble, else what is on the way."""
+    return PROXY if isinstance(error, ProxyError) else on_the_way(endpoint)
 
 
 def remedy_of(reason: ErrorReason.ValueType, endpoint: str | None) -> tuple[Check, str]:
@@ -134,6 +145,8 @@ def of_refusal(error: UpstreamError, bucket: Bucket, endpoint: str | None) -> Fi
 
 def of_silence(error: TransportError | TimeoutError) -> str:
     """Why there was no reply, without the words of a library."""
+    if isinstance(error, ProxyError):
+        return str(error)  # the gateway's own words
     if isinstance(error, TimeoutError) or error.timed_out:
         return "no reply in time"
     return "the connection broke before a reply" if error.sent else "no connection could be made"

@@ -9,7 +9,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.doctor import diagnosis
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
 from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.ports import ProxyError, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.signing import Window, sign
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.upstream.http_proxy import Proxy
     from docpreview_gateway.upstream.operations import QueuePage
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply
 
 TIMEOUT_SECONDS = 10.0
+_TLS = "check firewalls and proxies on the way, and the authorities this machine trusts (ca-certificates)"
 PAGE_SIZE = 100
 
 
@@ -36,7 +38,8 @@ class Network(Protocol):
     async def certificate_end(self, host: str) -> float | None:
         """When the host's certificate expires, in Unix seconds; None for a host without TLS.
 
-        NetworkError when the host cannot be reached or its certificate is not trusted.
+        NetworkError when the host cannot be reached or its certificate is not trusted, ProxyError when a proxy gives no
+        tunnel to it.
         """
         ...
 
@@ -44,10 +47,11 @@ class Network(Protocol):
 class Diagnostics:
     """Checks of DNS, TLS, clock, signature, binding and queue, for each bucket.
 
-    `endpoint` is upstream.endpoint, None when it is not set: what is not set is not named in what to do.
+    `endpoint` is upstream.endpoint, None when it is not set: what is not set is not named in what to do. With a proxy
+    its tunnels are checked, and no names of hosts: the proxy resolves them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators
         self,
         network: Network,
         transport: Transport,
@@ -55,12 +59,14 @@ class Diagnostics:
         clock: Clock,
         *,
         endpoint: str | None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._network = network
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
         self._endpoint = endpoint
+        self._proxy = proxy
 
     async def findings(self, hosts: Iterable[str], buckets: Iterable[Bucket]) -> list[Finding]:
         """Findings on the hosts, then the buckets, then the clock. A problem with one does not stop the others."""
@@ -76,22 +82,36 @@ class Diagnostics:
         return [*found, *([clock] if clock is not None else [])]
 
     async def _host(self, host: str) -> list[Finding]:
+        if self._proxy is not None:
+            return await self._tunnel(host, self._proxy)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 addresses = await self._network.addresses(host)
         except (NetworkError, TimeoutError) as error:
             remedy = "check the name in the configuration, and this machine's resolver (/etc/resolv.conf)"
             return [Finding("dns", host, str(error) or "no answer in time", remedy)]
-        found = [Finding("dns", host, ", ".join(addresses))]
+        return [Finding("dns", host, ", ".join(addresses)), *await self._certificate(host)]
+
+    async def _tunnel(self, host: str, proxy: Proxy) -> list[Finding]:
+        """Findings on the proxy's way to a host with TLS, and the host's certificate there."""
+        try:
+            found = await self._certificate(host)
+        except ProxyError as error:
+            return [Finding("proxy", proxy.place, str(error), diagnosis.PROXY)]
+        return [Finding("proxy", proxy.place, f"opens tunnels to {host}"), *found] if found else []
+
+    async def _certificate(self, host: str) -> list[Finding]:
+        """A finding on a host's certificate; none without TLS. ProxyError."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 end = await self._network.certificate_end(host)
-        except (NetworkError, TimeoutError) as error:
-            remedy = "check firewalls and proxies on the way, and the authorities this machine trusts (ca-certificates)"
-            return [*found, Finding("tls", host, str(error) or "no answer in time", remedy)]
-        if end is not None:
-            found.append(diagnosis.of_certificate(host, end, self._clock.now()))
-        return found
+        except TimeoutError as error:
+            if self._proxy is not None:
+                raise ProxyError(f"no connection in time by the proxy {self._proxy.place}", timed_out=True) from error
+            return [Finding("tls", host, "no answer in time", _TLS)]
+        except NetworkError as error:
+            return [Finding("tls", host, str(error), _TLS)]
+        return [] if end is None else [diagnosis.of_certificate(host, end, self._clock.now())]
 
     async def _bucket(self, bucket: Bucket) -> tuple[Finding | None, list[Finding]]:
         """Findings on the clock and on the bucket, by a signed request for its queues."""
@@ -99,7 +119,7 @@ class Diagnostics:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
-            remedy = diagnosis.on_the_way(self._endpoint)
+            remedy = diagnosis.what_to_check(error, self._endpoint)
             return None, [Finding("binding", bucket.name, diagnosis.of_silence(error), remedy)]
         except GatewayError as error:
             # Too large, or not encoded as it says: who sent it is not known, and mostly it is not the cloud.

@@ -6,15 +6,25 @@ import asyncio
 import os
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 from docpreview_gateway.doctor.diagnosis import NetworkError
+from docpreview_gateway.upstream.http_pool import Names, Origin
+from docpreview_gateway.upstream.http_proxy import open_socket
+
+if TYPE_CHECKING:
+    from docpreview_gateway.upstream.http_proxy import Proxy
 
 
 class SystemNetwork:
-    """`Network` by this machine's resolver and trusted authorities. `tls_ports` has the TLS ports, by host."""
+    """`Network` by this machine's resolver and trusted authorities. `tls_ports` has the TLS ports, by host.
 
-    def __init__(self, tls_ports: dict[str, int]) -> None:
+    With a proxy certificates are those in its tunnels.
+    """
+
+    def __init__(self, tls_ports: dict[str, int], proxy: Proxy | None = None) -> None:
         self._tls_ports = tls_ports
+        self._proxy = proxy
 
     async def addresses(self, host: str) -> list[str]:
         """The addresses of a host."""
@@ -32,7 +42,13 @@ class SystemNetwork:
         if port is None:
             return None
         try:
-            _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
+            sock = await open_socket(Names(), Origin("https", host, port), self._proxy)
+            try:
+                trusted = ssl.create_default_context()
+                _, writer = await asyncio.open_connection(sock=sock, ssl=trusted, server_hostname=host)
+            except BaseException:
+                sock.close()
+                raise
         except ssl.SSLCertVerificationError as error:
             raise NetworkError(f"the certificate is not trusted: {error.verify_message}") from None
         except ssl.SSLError:

@@ -21,7 +21,7 @@ FAILED = 1
 FORMAT = 1
 """Version of the report's form."""
 
-_NEEDED = frozenset({"files", "dns", "tls", "clock", "signature", "binding"})
+_NEEDED = frozenset({"files", "dns", "proxy", "tls", "clock", "signature", "binding"})
 """Checks without whose success there is nothing to probe. A paused queue is a thing to learn about."""
 
 

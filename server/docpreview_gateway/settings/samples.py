@@ -40,6 +40,7 @@ _BY_NAME: dict[str, object] = {
     "prefixes": ["in/"],
     "input_prefixes": ["in/"],
     "presets": ["slides"],
+    "proxy": "http://proxy.example.com:3128",
     "region": "ap-chongqing",
     "secret_id": "AKID...",
     "spiffe": "spiffe://example.com/shop",

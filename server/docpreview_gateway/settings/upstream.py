@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from docpreview_gateway.settings.limits import Section, Tuning
 from docpreview_gateway.settings.sections import Endpoint  # noqa: TC001 - pydantic reads the annotations
+from docpreview_gateway.upstream import http_proxy
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
+
+
+def _proxy(value: SecretStr) -> SecretStr:
+    http_proxy.parse(value.get_secret_value())
+    return value
+
+
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]
 
 
 class UpstreamSettings(Section):
@@ -23,22 +32,37 @@ class UpstreamSettings(Section):
         description="address of another server in place of the cloud, such as the emulator's `http://127.0.0.1:8089`; "
         "Host header and signature stay the bucket's. None: the bucket's own host, by https",
     )
+    proxy: ProxyUrl | None = Field(
+        None,
+        description="address of an egress proxy, `http://[user:password@]host:port`: every connection to the cloud, or "
+        "to `endpoint`, is then a tunnel by CONNECT. With a password better as a variable. None: no proxy, whatever "
+        "HTTPS_PROXY says. See [deploy.md](deploy.md#behind-an-egress-proxy)",
+    )
     timeout_seconds: Tuning[float] = Field(
         10.0, gt=0, le=60, description="timeout of one attempt, from connecting to the last byte"
     )
     connect_timeout_seconds: Tuning[float] = Field(
-        3.0, gt=0, le=60, description="timeout of connecting, the wait for a free connection included"
+        3.0,
+        gt=0,
+        le=60,
+        description="timeout of connecting: the wait for a free connection, a proxy's tunnel and TLS included",
     )
     http_client: Tuning[Literal["builtin", "httpx"]] = Field(
         "builtin",
         description="HTTP client of signed requests: `builtin`, or `httpx` to send them through that library's "
-        "interface, over the same connections and at half as much CPU time again",
+        "interface, over the same connections and proxy, at half as much CPU time again: for code of your own in "
+        "Python, which gives `HttpxTransport` a transport or hooks, or instruments httpx. By itself it changes "
+        "nothing but the cost",
     )
     object_url_base: str | None = Field(
         None,
         pattern=r"^https?://[^\s?#]+$",
         description="base of signed page URLs, with `{host}` for the bucket's object host. None: `https://{host}`",
     )
+
+    def through(self) -> http_proxy.Proxy | None:
+        """The proxy, if there is one."""
+        return None if self.proxy is None else http_proxy.parse(self.proxy.get_secret_value())
 
     @field_validator("object_url_base")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from docpreview_gateway.upstream.http_connection import RawReply
+    from docpreview_gateway.upstream.http_proxy import Proxy
 
 _TARGET = re.compile(r"/[!-~]*", re.ASCII)
 _ONE_WRITE_BYTES = 64 * 1024
@@ -24,22 +26,26 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class BuiltinTransport:
-    """A `Transport` that repeats nothing, follows no redirect, knows no proxy and no cookie, and caps replies.
+    """A `Transport` that repeats nothing, follows no redirect, knows no cookie, and caps replies.
 
     `base_url` is the endpoint to connect to instead of the request's host, for the emulator and for private endpoints.
     The Host header is the request's own at any endpoint; a request without one has that of the address. Creates have
     connections of their own, so that none is lost to a server that closes an idle connection just as it is reused.
+    With a proxy every connection is a tunnel by CONNECT, to plain http too; proxies of the environment are not used.
     """
 
-    def __init__(self, *, base_url: str | None, connect_seconds: float, read_seconds: float) -> None:
+    def __init__(
+        self, *, base_url: str | None, connect_seconds: float, read_seconds: float, proxy: Proxy | None = None
+    ) -> None:
         self._base = urlsplit(base_url.rstrip("/")) if base_url else None
         self._prefix = self._base.path if self._base else ""
         self._base_origin = _origin(self._base.scheme, self._base.netloc) if self._base else None
         tls = ssl.create_default_context()
         tls.set_alpn_protocols(["http/1.1"])
         names = Names()
-        self._pooled = Pool(names, tls, connect_seconds=connect_seconds, read_seconds=read_seconds, keep=True)
-        self._fresh = Pool(names, tls, connect_seconds=connect_seconds, read_seconds=read_seconds, keep=False)
+        make = partial(Pool, names, tls, connect_seconds=connect_seconds, read_seconds=read_seconds, proxy=proxy)
+        self._pooled = make(keep=True)
+        self._fresh = make(keep=False)
         self._origins: dict[str, Origin] = {}
 
     async def __aenter__(self) -> Self:

@@ -13,7 +13,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
 from docpreview_gateway.storage.deadlines import Deadlines
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
-from docpreview_gateway.upstream.ports import Attempt, TransportError
+from docpreview_gateway.upstream.ports import Attempt, ProxyError, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.created import of_this_create
 from docpreview_gateway.upstream.wire.http import unix_time
@@ -237,6 +237,8 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
 
 def from_transport(error: TransportError) -> UpstreamError:
     """The error of an exchange without a reply, as callers get it."""
+    if isinstance(error, ProxyError):
+        return _no_reply(f"no connection to the cloud: {error}", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if not error.sent:
         return _no_reply("no connection to the cloud", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if error.timed_out:

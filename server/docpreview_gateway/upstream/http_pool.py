@@ -8,14 +8,15 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-import aiohappyeyeballs
-
 from docpreview_gateway.upstream.http_connection import Connection
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.http_proxy import open_socket
+from docpreview_gateway.upstream.ports import ProxyError, TransportError
 
 if TYPE_CHECKING:
     import ssl
     from typing import Any
+
+    from docpreview_gateway.upstream.http_proxy import Proxy
 
     Address = tuple[int, int, int, str, tuple[Any, ...]]
 
@@ -25,9 +26,6 @@ KEEPALIVE_SECONDS = 15.0
 
 DNS_SECONDS = 30.0
 """Lifetime of a host's addresses."""
-
-_NEXT_ADDRESS_SECONDS = 0.25
-"""Wait before the next address of a host is tried beside the one before (RFC 8305)."""
 
 
 class Origin(NamedTuple):
@@ -41,14 +39,22 @@ class Origin(NamedTuple):
 class Pool:
     """At most `MAX_CONNECTIONS` exchanges at a time, first come, first served; idle connections are reused.
 
-    Without `keep` each exchange has a new connection, and none is kept.
+    Without `keep` each exchange has a new connection, and none is kept. With a proxy each has a tunnel of its own.
     """
 
-    def __init__(
-        self, names: Names, tls: ssl.SSLContext, *, connect_seconds: float, read_seconds: float, keep: bool
+    def __init__(  # noqa: PLR0913 - what connections are made from
+        self,
+        names: Names,
+        tls: ssl.SSLContext,
+        *,
+        connect_seconds: float,
+        read_seconds: float,
+        keep: bool,
+        proxy: Proxy | None = None,
     ) -> None:
         self._names = names
         self._tls = tls
+        self._proxy = proxy
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._keep = keep
@@ -111,6 +117,10 @@ class Pool:
             if has_slot or (turn is not None and turn.done() and not turn.cancelled()):
                 self.give_back(origin, None)
             if isinstance(error, TimeoutError):
+                if self._proxy is not None and has_slot:
+                    raise ProxyError(
+                        f"no connection in time by the proxy {self._proxy.place}", timed_out=True
+                    ) from error
                 raise TransportError("no connection in time", sent=False, timed_out=True) from error
             if isinstance(error, (OSError, UnicodeError)):
                 # UnicodeError: of Python's resolver, for a host with a part that is too long.
@@ -119,8 +129,7 @@ class Pool:
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
-        addresses = await self._names.addresses(origin.host, origin.port)
-        sock = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=loop)
+        sock = await open_socket(self._names, origin, self._proxy)
         secure: dict[str, Any] = {}
         if origin.scheme == "https":
             secure = {"ssl": self._tls, "server_hostname": origin.host, "ssl_handshake_timeout": self._connect_seconds}

@@ -1,4 +1,4 @@
-"""Signed requests through httpx's interface, for those who need its transports, proxies or hooks.
+"""Signed requests through httpx's interface, for those who have transports or hooks for it in Python.
 
 Beneath it is the built-in client unless another transport is given: httpx's own pool dies of cancellations (httpcore
 issue 1093), and every missed deadline is one.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from docpreview_gateway.upstream.http_proxy import Proxy
+
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
 
@@ -27,7 +29,7 @@ class HttpxTransport:
 
     `transport` replaces what is beneath the client. It has to raise httpx's errors as httpx documents them: a create
     counts as not sent after `ConnectError`, `ConnectTimeout` and `PoolTimeout` only. The extension `unrepeatable` of a
-    request asks it for a new connection.
+    request asks it for a new connection. `proxy` is the built-in client's: another transport has its own, if any.
     """
 
     def __init__(
@@ -36,11 +38,12 @@ class HttpxTransport:
         base_url: str | None,
         connect_seconds: float,
         read_seconds: float,
+        proxy: Proxy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base = base_url.rstrip("/") if base_url else None
         beneath = transport or _Beneath(
-            BuiltinTransport(base_url=base_url, connect_seconds=connect_seconds, read_seconds=read_seconds)
+            BuiltinTransport(base_url=base_url, connect_seconds=connect_seconds, read_seconds=read_seconds, proxy=proxy)
         )
         timeout = httpx.Timeout(read_seconds, connect=connect_seconds, pool=connect_seconds)
         self._client = httpx.AsyncClient(transport=beneath, timeout=timeout, trust_env=False, follow_redirects=False)

@@ -28,6 +28,13 @@ class TransportError(Exception):
         self.timed_out = timed_out
 
 
+class ProxyError(TransportError):
+    """The proxy on the way gave no connection; nothing was sent. The message names the proxy and no secret."""
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message, sent=False, timed_out=timed_out)
+
+
 class Transport(Protocol):
     """Sends a signed request and reads the whole reply."""
 

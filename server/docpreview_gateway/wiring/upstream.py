@@ -135,7 +135,10 @@ def http_transport(settings: Settings, base_url: str | None) -> AbstractAsyncCon
         # Imported only when it is chosen.
         from docpreview_gateway.upstream.httpx_transport import HttpxTransport as make  # noqa: N813, PLC0415
     return make(
-        base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
+        base_url=base_url,
+        connect_seconds=upstream.connect_timeout_seconds,
+        read_seconds=upstream.timeout_seconds,
+        proxy=upstream.through(),
     )
 
 

@@ -11,8 +11,6 @@ import socket
 import ssl
 import subprocess
 import tracemalloc
-from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl
 
@@ -27,6 +25,7 @@ from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
 from tests.contract.http.aiohttp_transport import AiohttpTransport
 from tests.contract.http.candidates import Candidate, chosen
+from tests.contract.http.churn import Churn
 from tests.fakes.raw_server import Exchange, RawServer
 
 if TYPE_CHECKING:
@@ -199,38 +198,9 @@ class TestConnections:
 
 
 async def churn(cancelled: int) -> None:
-    """Cancel requests until so many were, then fill the pool of reads and that of creates in one moment."""
-    together = asyncio.Barrier(2 * MAX_CONNECTIONS + 1)
-
-    async def slow(exchange: Exchange) -> None:
-        if "/together" in exchange.request_line:
-            await together.wait()
-        else:
-            await asyncio.sleep(0.002)
-        await ok(exchange)
-
-    async with RawServer(slow) as server, transport(server.url, connect=10, read=10) as client:
-        outcomes: Counter[str] = Counter()
-
-        async def give_up(number: int) -> None:
-            # One in eight has the time that it needs.
-            seconds = 10 if number % 8 == 0 else (number % 8) * 0.0007
-            try:
-                async with asyncio.timeout(seconds):
-                    answer = await client.send(CREATE if number % 5 == 0 else GET)
-                assert answer.body == b"<ok/>"
-                outcomes["answered"] += 1
-            except TimeoutError:
-                outcomes["cancelled"] += 1
-
-        while outcomes["cancelled"] < cancelled:
-            await asyncio.gather(*(give_up(number) for number in range(240)))
-        async with asyncio.timeout(20):
-            last = [replace(request, path="/together") for request in (GET, CREATE)]
-            both = [client.send(request) for request in last * MAX_CONNECTIONS]
-            replies, _ = await asyncio.gather(asyncio.gather(*both), together.wait())
-    assert {found.status for found in replies} == {200}
-    assert outcomes["answered"] > cancelled / 10
+    given_up = Churn(GET, CREATE)
+    async with RawServer(given_up.answer) as server, transport(server.url, connect=10, read=10) as client:
+        await given_up.run(client, cancelled)
 
 
 class TestWithoutReply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -227,6 +228,71 @@ class TestSharedState:
         """Its secret is generated."""
         settings = load(file(folder, MINIMAL))
         assert (settings.shared_state.namespace, settings.ledger.key_file) == (None, None)
+
+
+class TestProxy:
+    @pytest.mark.parametrize(
+        ("url", "shown", "login"),
+        [
+            ("http://proxy.example.com:3128", "proxy.example.com:3128", ""),
+            (f"http://user:{CANARY}@proxy:80/", "proxy:80", f"user:{CANARY}"),
+            (f"http://user:{CANARY}%40%3A%2F@[::1]:3128\n", "[::1]:3128", f"user:{CANARY}@:/"),
+            (f"http://{CANARY}@proxy:3128", "proxy:3128", f"{CANARY}:"),
+            (f"http://n%C3%BC:{CANARY}@proxy:3128", "proxy:3128", f"n\u00fc:{CANARY}"),
+        ],
+    )
+    def test_a_proxy_is_used_with_its_login_and_not_shown(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str, login: str
+    ) -> None:
+        """From a variable, as a Secret of Kubernetes gives it; its place is what messages show."""
+        monkeypatch.setenv("DOCPREVIEW_UPSTREAM__PROXY", url)
+        settings = load(file(folder, MINIMAL))
+        proxy = settings.upstream.through()
+        assert proxy is not None
+        assert proxy.place == shown
+        assert proxy.authorization == (login and f"Basic {base64.b64encode(login.encode()).decode()}")
+        dumped = f"{settings!r} {settings.model_dump()} {settings.model_dump_json()} {proxy!r}"
+        assert CANARY not in dumped
+        assert not login or base64.b64encode(login.encode()).decode() not in dumped
+
+    @pytest.mark.parametrize(
+        ("url", "problem"),
+        [
+            ("", "must be http://[user:password@]host:port, such as http://proxy.example.com:3128"),
+            (f"{CANARY}:3128", "must be http://"),
+            (f"http://:{CANARY}@proxy", "must be http://"),
+            (f"http://:{CANARY}@proxy:0", "must be http://"),
+            (f"http://:{CANARY}@proxy:99999", "must be http://"),
+            (f"http://:{CANARY}/x@proxy:3128", "special characters of a password must be %-encoded"),
+            (f"http://:{CANARY}#@proxy:3128", "special characters of a password must be %-encoded"),
+            (f"http://proxy:3128/{CANARY}", "must be http://"),
+            (f"http://proxy:3128?{CANARY}", "must be http://"),
+            (f"https://:{CANARY}@proxy:3128", "TLS to the proxy itself is not supported"),
+            (f"socks5://:{CANARY}@proxy:1080", "must be http://"),
+            (f"http://:{CANARY} @proxy:3128", "has a blank, or a % without two hexadecimal digits"),
+            (f"http://:{CANARY}%zz@proxy:3128", "has a blank, or a % without two hexadecimal digits"),
+            (f"http://:{CANARY}%ff@proxy:3128", "is no URL; special characters of a password must be %-encoded"),
+            (f"http://[{CANARY}", "is no URL"),
+            (f"http://a%3Ab:{CANARY}@proxy:3128", "has a user with a colon"),
+            (f"http://{CANARY}\u00fc:3128", "must be http://"),
+        ],
+    )
+    def test_an_invalid_proxy_is_not_quoted(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, problem: str
+    ) -> None:
+        """The message says what is accepted; the address may hold a password."""
+        monkeypatch.setenv("DOCPREVIEW_UPSTREAM__PROXY", url)
+        (found,) = problems(file(folder, MINIMAL))
+        assert found.startswith("upstream.proxy: ")
+        assert problem in found
+        assert CANARY not in found
+
+    def test_no_proxy_is_the_default_whatever_the_environment_says(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """HTTPS_PROXY is for other programs of the machine."""
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+        assert load(file(folder, MINIMAL)).upstream.through() is None
 
 
 class TestLedger:
