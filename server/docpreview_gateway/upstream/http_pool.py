@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohappyeyeballs
 
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.http_connection import Connection
 from docpreview_gateway.upstream.ports import TransportError
 
@@ -101,7 +104,8 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 if turn is not None:
-                    await turn
+                    with causes.step("all connections are in use"):
+                        await turn
                     has_slot = True
                     if (connection := self._quiet(origin)) is not None:
                         return connection
@@ -111,29 +115,34 @@ class Pool:
             if has_slot or (turn is not None and turn.done() and not turn.cancelled()):
                 self.give_back(origin, None)
             if isinstance(error, TimeoutError):
-                raise TransportError("no connection in time", sent=False, timed_out=True) from error
+                raise TransportError(causes.of_connecting(error), sent=False, timed_out=True) from error
             if isinstance(error, (OSError, UnicodeError)):
                 # UnicodeError: of Python's resolver, for a host with a part that is too long.
-                raise TransportError("no connection", sent=False) from error
+                raise TransportError(causes.of_connecting(error), sent=False) from error
             raise
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
-        addresses = await self._names.addresses(origin.host, origin.port)
-        sock = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=loop)
+        with causes.step("no answer of the name server in time"):
+            addresses = await self._names.addresses(origin.host, origin.port)
+        with causes.step("no answer to the connect in time"):
+            sock = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=loop
+            )
         secure: dict[str, Any] = {}
         if origin.scheme == "https":
             secure = {"ssl": self._tls, "server_hostname": origin.host, "ssl_handshake_timeout": self._connect_seconds}
         connection = Connection(loop, self._read_seconds, self._open.discard)
         try:
-            await loop.create_connection(lambda: connection, sock=sock, **secure)
+            with causes.step("no TLS handshake in time"):
+                await loop.create_connection(lambda: connection, sock=sock, **secure)
         except BaseException:
             if connection.usable:
                 connection.abort()
             sock.close()
             raise
         if not connection.usable:
-            raise ConnectionResetError
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         self._open.add(connection)
         return connection
 
