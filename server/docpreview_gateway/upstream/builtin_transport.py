@@ -60,8 +60,8 @@ class BuiltinTransport:
     async def send(self, request: HttpRequest) -> HttpReply:
         """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.
 
-        UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says; ValueError, and nothing is sent,
-        for a request that is not HTTP, such as one with a line break in a header.
+        UPSTREAM_BAD_RESPONSE when it is not HTTP, or its body is not what its `Content-Encoding` says; ValueError, and
+        nothing is sent, for a request that is not HTTP, such as one with a line break in a header.
         """
         reply = await self.send_raw(
             request.method,

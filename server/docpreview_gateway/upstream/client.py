@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
 from docpreview_gateway.storage.deadlines import Deadlines
+from docpreview_gateway.upstream.cloud_clock import ACCEPTED_SECONDS
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import Attempt, ProxyError, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
@@ -44,15 +45,20 @@ class _Answer(NamedTuple):
 
     reply: HttpReply
     seconds: float
+    is_dated: bool = False
+    """Whether its `Date` is believed."""
 
 
 class CloudClient:
     """An `Upstream` that makes one attempt a call, and sets a host's clock by the `Date` of every reply of the cloud.
 
+    A `Date` that is further off than ACCEPTED_SECONDS is believed only when the cloud refuses a signature for the
+    clock: whoever accepts it shows nearly the time by which it was made.
+
     When the cloud refuses a signature for the clock, the client signs once more by the `Date` of the refusal, if the
-    retry budget allows it: the refusal came before anything was done, so this is safe for creates too. When it is
-    refused for the clock again, a `Date` that moved the clock by more than `fence_slack` seconds was wrong: the clock
-    is set back.
+    retry budget allows it: the refusal came before anything was done, so this is safe for creates too. When that is
+    refused too, and not with the same time, a `Date` that moved the clock by more than `fence_slack` seconds was wrong:
+    the clock is set back.
 
     A create with a flight is signed with the window of the flight, sent once, and not after the flight's `send_by`:
     what its record says about the time in which it can be accepted has to be true.
@@ -120,7 +126,7 @@ class CloudClient:
         error = refusals.error_in(answer.reply)
         is_heard = self._hear(bucket, answer.reply, error)
         if error is None:
-            return answer
+            return answer._replace(is_dated=is_heard)
         # The window of a flight is on record: another one has to be recorded first.
         if error.reason != reasons.ERROR_REASON_CLOCK_SKEW or flight is not None or not is_heard:
             raise error
@@ -131,18 +137,21 @@ class CloudClient:
         self._telemetry.upstream_attempt(Attempt.of(operation, call), error.reason, time.perf_counter() - begin)
         answer = await self._send(request, bucket, None)
         error = refusals.error_in(answer.reply)
-        if error is None or error.reason != reasons.ERROR_REASON_CLOCK_SKEW:
-            self._hear(bucket, answer.reply, error)
-        elif moved > self._fence_slack and self._times.heard(bucket.ci_host) == learned:
+        is_refused = error is not None and error.reason == reasons.ERROR_REASON_CLOCK_SKEW
+        is_heard = not is_refused and self._hear(bucket, answer.reply, error)
+        if error is None:
+            return answer._replace(is_dated=is_heard)
+        if not is_heard and moved > self._fence_slack and self._times.heard(bucket.ci_host) == learned:
             self._times.restore(bucket.ci_host, before)
-        if error is not None:
-            raise error
-        return answer
+        raise error
 
     def _hear(self, bucket: Bucket, reply: HttpReply, error: UpstreamError | None) -> bool:
-        """Set the host's clock by a reply, unless it is a stranger's. Returns whether it was set."""
-        date = reply.headers.get("date", "")
-        return not isinstance(error, ForeignReply) and self._times.hear(bucket.ci_host, date)
+        """Set the host's clock by a reply, unless it is a stranger's or not believed. Returns whether it was set."""
+        if isinstance(error, ForeignReply):
+            return False
+        is_refused = error is not None and error.reason == reasons.ERROR_REASON_CLOCK_SKEW
+        most = math.inf if is_refused else ACCEPTED_SECONDS
+        return self._times.hear(bucket.ci_host, reply.headers.get("date", ""), most=most)
 
     def _may_repeat(self, operation: Operation[Any]) -> bool:
         granted = self._budget is None or self._budget.take(time.monotonic())
@@ -206,7 +215,7 @@ def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:
     )
     # A copy that something on the way has kept is no proof of what is not in it, whatever its `Date` says.
     is_copy = answer.reply.headers.get("age", "0").strip() != "0"
-    answered_at = None if is_copy else unix_time(answer.reply.headers.get("date", ""))
+    answered_at = None if is_copy or not answer.is_dated else unix_time(answer.reply.headers.get("date", ""))
     # A second less, for what clocks differ and round.
     return replace(page, as_of=None if answered_at is None else answered_at - answer.seconds - 1.0)
 
@@ -240,10 +249,10 @@ def from_transport(error: TransportError) -> UpstreamError:
     if isinstance(error, ProxyError):
         return _no_reply(f"no connection to the cloud: {error}", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if not error.sent:
-        return _no_reply("no connection to the cloud", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
+        return _no_reply(f"no connection to the cloud: {error}", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if error.timed_out:
         return _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT)
-    return _no_reply("the connection to the cloud broke", reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE)
+    return _no_reply(f"the connection to the cloud broke: {error}", reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE)
 
 
 def _no_reply(message: str, reason: reasons.ErrorReason.ValueType) -> UpstreamError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.model.call import Clock
+
+
+EARLIEST, LATEST = 1_577_836_800.0, 4_102_444_800.0
+"""The Unix times, of 2020 and 2100, between which a `Date` is believed: others are of a box without a clock."""
+
+ACCEPTED_SECONDS = 900.0
+"""Most by which a host's clock can differ from what is known of it when it has accepted a signature made by that.
+
+Windows of signatures are shorter. Replies that are no answer to a signature say nothing against what is known either.
+"""
+
+
+def cloud_time(date: str) -> float | None:
+    """The Unix time in the `Date` of a reply; None when it has none, or none that a cloud's clock can show."""
+    seconds = unix_time(date)
+    return seconds if seconds is not None and EARLIEST <= seconds < LATEST else None
 
 
 def elapsed() -> float:
@@ -50,10 +67,14 @@ class CloudTimes:
         """The last `Date` of a host; None: there was none."""
         return self._heard.get(host)
 
-    def hear(self, host: str, date: str) -> bool:
-        """Set a host's clock by the `Date` of a reply of its own. False: it has no valid time, and changes nothing."""
-        cloud = unix_time(date)
-        if cloud is None:
+    def hear(self, host: str, date: str, *, most: float = math.inf) -> bool:
+        """Set a host's clock by the `Date` of a reply of its own.
+
+        False, and nothing is changed: it has no time that a clock can show, or would move the clock by more than `most`
+        seconds.
+        """
+        cloud = cloud_time(date)
+        if cloud is None or abs(cloud - self.now(host)) > most:
             return False
         self._heard[host] = Heard(cloud, self.elapsed())
         return True

@@ -6,6 +6,7 @@ A bucket's object host has a limiter of its own, apart from the job API's: eithe
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
+from docpreview_gateway.upstream.cloud_clock import ACCEPTED_SECONDS
 from docpreview_gateway.upstream.middleware.observed import measured
 from docpreview_gateway.upstream.ports import Attempt, ObjectFacts, ObjectPiece, TransportError
 from docpreview_gateway.upstream.wire import objects, origin, refusals, requests
@@ -124,6 +126,9 @@ class CloudObjects:
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
             except UpstreamError as error:
                 call.response.upstream_request_id = error.facts.request_id
+                if error.reason == reasons.ERROR_REASON_CLOCK_SKEW:
+                    # Refused by its own `Date` as well, which was wrong.
+                    self._times.restore(bucket.object_host, None)
                 raise
         call.response.upstream_request_id = refusals.request_id_of(reply)
         return reply
@@ -155,7 +160,7 @@ class CloudObjects:
         return error if error.reason in _OF_OUR_KEY else None
 
     async def _once(self, bucket: Bucket, unsigned: HttpRequest) -> HttpReply:
-        """The store's reply to a request signed now. It sets the host's clock."""
+        """The store's reply to a request signed now. It sets the host's clock, unless what it has accepted forbids."""
         # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
         window = Window.around(self._times.now(bucket.object_host))
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
@@ -165,5 +170,6 @@ class CloudObjects:
             raise from_transport(error) from error
         if not origin.is_from_cos(reply):
             raise refusals.foreign(reply)
-        self._times.hear(bucket.object_host, reply.headers.get("date", ""))
+        most = math.inf if reply.status == _FORBIDDEN else ACCEPTED_SECONDS
+        self._times.hear(bucket.object_host, reply.headers.get("date", ""), most=most)
         return reply

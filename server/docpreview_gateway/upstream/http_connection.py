@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import httptools
 
 from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES
 
@@ -22,6 +23,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_RECEIVED_BYTES = 4 * MAX_REPLY_BYTES
 """Cap on a reply with its framing: chunks may be small, have extensions, and end with trailers."""
 
+_LARGE_HEAD = f"a head of more than {MAX_HEAD_BYTES // 1024} KiB"
 _SWITCHING_PROTOCOLS = 101
 _LAST_INFORMATIONAL = 199
 
@@ -35,7 +37,7 @@ class RawReply(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """A connection with at most one exchange at a time. It repeats nothing, and reports every end as a TransportError.
+    """A connection with at most one exchange at a time. It repeats nothing, and reports each end without a reply.
 
     From the first byte that is written every failure counts as sent. What the server says beyond a reply, unasked,
     between two exchanges, or against the framing rules of RFC 9112 closes the connection, so that no exchange reads
@@ -96,7 +98,10 @@ class Connection(asyncio.Protocol):
         return self.usable and not self._transport.is_closing() and not self._poll.poll(0)
 
     async def exchange(self, head: bytes, body: bytes, *, is_head: bool) -> RawReply:
-        """Write a request and read its reply. TransportError, ReplyTooLarge. A cancellation closes the connection."""
+        """Write a request and read its reply. TransportError, ReplyTooLarge, UPSTREAM_BAD_RESPONSE: it is not HTTP.
+
+        A cancellation closes the connection.
+        """
         if self._transport.is_closing():
             raise TransportError("closed before use", sent=False)
         self._is_head = is_head
@@ -141,13 +146,13 @@ class Connection(asyncio.Protocol):
         self._received += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             # Behind a whole reply it is only the connection that is of no more use.
-            self._fail(TransportError("malformed reply", sent=True))
+            self._fail(causes.not_http(str(error)))
         else:
             if self._received > MAX_HEAD_BYTES and not waiter.done():
                 if self._status == 0:
-                    self._fail(TransportError("headers too large", sent=True))
+                    self._fail(causes.not_http(_LARGE_HEAD))
                 elif self._received > MAX_RECEIVED_BYTES:
                     self._fail(ReplyTooLarge())
 
@@ -171,7 +176,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever still waits gets no reply."""
-        self._fail(TransportError("connection reset" if error else "connection closed", sent=True))
+        what = "closed by the server" if error is None else causes.of_connecting(error)
+        when = "in the middle of the reply" if self._received else "before a reply"
+        self._fail(TransportError(f"{what}, {when}", sent=True))
         self._on_closed(self)
 
     # What the parser calls.
@@ -191,7 +198,7 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status <= _LAST_INFORMATIONAL:
             if status == _SWITCHING_PROTOCOLS:
-                self._fail(TransportError("unasked upgrade", sent=True))
+                self._fail(causes.not_http("another protocol, which nobody asked for"))
             return
         self._status = status
         self._frame()
@@ -213,9 +220,9 @@ class Connection(asyncio.Protocol):
             elif lowered == b"transfer-encoding":
                 self._is_raw = False
                 if value.strip().lower() != b"chunked":  # no other one was accepted, and nothing here would undo it
-                    self._fail(TransportError("malformed reply", sent=True))
+                    self._fail(causes.not_http("a coding of the body that nobody asked for"))
         if size > MAX_HEAD_BYTES:
-            self._fail(TransportError("headers too large", sent=True))
+            self._fail(causes.not_http(_LARGE_HEAD))
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.http_connection import Connection
 from docpreview_gateway.upstream.http_proxy import open_socket
 from docpreview_gateway.upstream.ports import ProxyError, TransportError
@@ -107,7 +110,8 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 if turn is not None:
-                    await turn
+                    with causes.step("all connections are in use"):
+                        await turn
                     has_slot = True
                     if (connection := self._quiet(origin)) is not None:
                         return connection
@@ -117,14 +121,14 @@ class Pool:
             if has_slot or (turn is not None and turn.done() and not turn.cancelled()):
                 self.give_back(origin, None)
             if isinstance(error, TimeoutError):
+                cause = causes.of_connecting(error)
                 if self._proxy is not None and has_slot:
-                    raise ProxyError(
-                        f"no connection in time by the proxy {self._proxy.place}", timed_out=True
-                    ) from error
-                raise TransportError("no connection in time", sent=False, timed_out=True) from error
+                    late = f"no connection in time by the proxy {self._proxy.place}: {cause}"
+                    raise ProxyError(late, timed_out=True) from error
+                raise TransportError(cause, sent=False, timed_out=True) from error
             if isinstance(error, (OSError, UnicodeError)):
                 # UnicodeError: of Python's resolver, for a host with a part that is too long.
-                raise TransportError("no connection", sent=False) from error
+                raise TransportError(causes.of_connecting(error), sent=False) from error
             raise
 
     async def _connect(self, origin: Origin) -> Connection:
@@ -135,14 +139,15 @@ class Pool:
             secure = {"ssl": self._tls, "server_hostname": origin.host, "ssl_handshake_timeout": self._connect_seconds}
         connection = Connection(loop, self._read_seconds, self._open.discard)
         try:
-            await loop.create_connection(lambda: connection, sock=sock, **secure)
+            with causes.step("no TLS handshake in time"):
+                await loop.create_connection(lambda: connection, sock=sock, **secure)
         except BaseException:
             if connection.usable:
                 connection.abort()
             sock.close()
             raise
         if not connection.usable:
-            raise ConnectionResetError
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         self._open.add(connection)
         return connection
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.ports import ProxyError
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ async def open_socket(names: Names, origin: Origin, proxy: Proxy | None) -> sock
     try:
         sock = await _connected(names, proxy.host, proxy.port)
     except (OSError, UnicodeError) as error:
-        raise ProxyError(f"no connection to the proxy {proxy.place}", timed_out=_is_late(error)) from error
+        cause = causes.of_connecting(error)
+        raise ProxyError(f"no connection to the proxy {proxy.place}: {cause}", timed_out=_is_late(error)) from error
     try:
-        await _tunnel(sock, proxy, target)
+        with causes.step("it does not answer"):
+            await _tunnel(sock, proxy, target)
     except BaseException:
         sock.close()
         raise
@@ -92,10 +95,11 @@ async def open_socket(names: Names, origin: Origin, proxy: Proxy | None) -> sock
 
 
 async def _connected(names: Names, host: str, port: int) -> socket.socket:
-    addresses = await names.addresses(host, port)
-    return await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=asyncio.get_running_loop()
-    )
+    loop = asyncio.get_running_loop()
+    with causes.step("no answer of the name server in time"):
+        addresses = await names.addresses(host, port)
+    with causes.step("no answer to the connect in time"):
+        return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=loop)
 
 
 async def _tunnel(sock: socket.socket, proxy: Proxy, target: str) -> None:

@@ -6,11 +6,13 @@ issue 1093), and every missed deadline is one.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import httpx
 
 from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply, HttpRequest, inflated
@@ -60,7 +62,7 @@ class HttpxTransport:
     async def send(self, request: HttpRequest) -> HttpReply:
         """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.
 
-        UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says.
+        UPSTREAM_BAD_RESPONSE when it is not HTTP, or its body is not what its `Content-Encoding` says.
         """
         url = (self._base or f"https://{request.host}") + request.target
         headers = {**request.headers, "accept-encoding": "identity"}
@@ -78,7 +80,7 @@ class HttpxTransport:
             if isinstance(error.__cause__, TransportError):
                 raise error.__cause__ from None
             sent, timed_out = not isinstance(error, _NOT_SENT), isinstance(error, httpx.TimeoutException)
-            raise TransportError(type(error).__name__, sent=sent, timed_out=timed_out) from error
+            raise TransportError(_words(error), sent=sent, timed_out=timed_out) from error
         finally:
             self._client.cookies.clear()
         replied = {name.lower(): value for name, value in reply.headers.multi_items()}
@@ -119,6 +121,16 @@ def _as_httpx(error: TransportError, request: httpx.Request) -> httpx.TransportE
     else:
         kind = httpx.ConnectTimeout if error.timed_out else httpx.ConnectError
     return kind(str(error), request=request)
+
+
+def _words(error: Exception) -> str:
+    """Why there was no reply: by the system's error beneath httpx's, if there is one."""
+    beneath: BaseException | None = error
+    while beneath is not None and not isinstance(beneath, (OSError, UnicodeError)):
+        beneath = beneath.__cause__ or beneath.__context__
+    if beneath is not None:
+        return causes.of_connecting(beneath)
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
 
 
 async def _read(reply: httpx.Response) -> bytes:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class TransportError(Exception):
-    """An exchange ended without a reply. `sent` is False only when certainly no byte of the request left."""
+    """An exchange ended without a reply. `sent` is False only when certainly no byte of the request left.
+
+    The message is the cause, in words that callers may see: without addresses and secrets.
+    """
 
     def __init__(self, message: str, *, sent: bool, timed_out: bool = False) -> None:
         super().__init__(message)
@@ -41,7 +44,7 @@ class Transport(Protocol):
     async def send(self, request: HttpRequest) -> HttpReply:
         """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.
 
-        UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says.
+        UPSTREAM_BAD_RESPONSE when it is not HTTP, or its body is not what its `Content-Encoding` says.
         """
         ...
 

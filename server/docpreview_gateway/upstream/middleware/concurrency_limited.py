@@ -23,7 +23,6 @@ from docpreview_gateway.upstream.ports import HostLoad
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.circuit_breaker import Admission
     from docpreview_gateway.upstream.operations import Operation, Upstream
@@ -117,6 +116,8 @@ class HostLimiter:
         self._is_refused = False
         self._failures = 0
         """Since the last answer."""
+        self._why = ""
+        """What the last of them was."""
         self._permits = permits = Permits(rules.bounds)
         telemetry.measure_host(name, lambda: HostLoad(permits.in_flight, permits.limit.value, permits.queued))
 
@@ -127,9 +128,11 @@ class HostLimiter:
             return "it refuses the gateway's key or signature (UPSTREAM_CREDENTIALS)"
         state = self._breaker.state
         if state is not State.CLOSED:
-            return f"its circuit breaker is {state.word}"
+            return f"its circuit breaker is {state.word}; last failure: {self._why}"
         # Few callers do not open the breaker, and fail all the same.
-        return f"its last {self._failures} requests failed" if self._failures >= FAILURES_IN_A_ROW else ""
+        if self._failures < FAILURES_IN_A_ROW:
+            return ""
+        return f"its last {self._failures} requests failed; last failure: {self._why}"
 
     async def enter(self, call: Call) -> Ticket:
         """Admit a call or raise."""
@@ -165,7 +168,7 @@ class HostLimiter:
 
     def failed(self, ticket: Ticket, error: GatewayError) -> None:
         """The call ended with an error."""
-        reason = _first_reason(error)
+        reason = _first(error).reason
         if reason in {r.ERROR_REASON_DEADLINE_EXCEEDED, r.ERROR_REASON_UPSTREAM_TIMEOUT, r.ERROR_REASON_OVERLOADED}:
             # OVERLOADED: a create whose `send_by` has passed was not sent, which says nothing about the host.
             self.cancelled(ticket)
@@ -173,7 +176,7 @@ class HostLimiter:
             self._permits.limit.overloaded(ticket.began, time.monotonic())
             self._leave(ticket, failed=False)
         elif reason in HOST_FAILURES:
-            self._leave(ticket, failed=True)
+            self._leave(ticket, failed=True, why=_first(error).message)
         else:
             self.answered(ticket)
             self._is_refused = reason == r.ERROR_REASON_UPSTREAM_CREDENTIALS
@@ -183,12 +186,13 @@ class HostLimiter:
         now = time.monotonic()
         if now - ticket.began >= self._timeout_after:
             self._permits.limit.overloaded(ticket.began, now)
-            self._leave(ticket, failed=True)
+            self._leave(ticket, failed=True, why="no reply in time")
         else:
             self._permits.limit.given_up(now - ticket.began)
             self._leave(ticket, failed=None)
 
-    def _leave(self, ticket: Ticket, *, failed: bool | None) -> None:
+    def _leave(self, ticket: Ticket, *, failed: bool | None, why: str = "") -> None:
+        self._why = why or self._why
         self._breaker.ended(ticket.admission, time.monotonic(), failed=failed)
         self._failures += bool(failed)
         if self._record_state() and self._breaker.wait(time.monotonic()):
@@ -203,7 +207,8 @@ class HostLimiter:
             return False
         self._state = state
         self._telemetry.breaker(self._name, state)
-        log.warning("circuit breaker changed state", bucket=self._name, state=state.word)
+        why = {"why": self._why} if state is State.OPEN else {}
+        log.warning("circuit breaker changed state", bucket=self._name, state=state.word, **why)
         return True
 
     def _rejected_by_queue(self, error: NoPermitError) -> UpstreamError:
@@ -223,7 +228,7 @@ class HostLimiter:
         )
 
 
-def _first_reason(error: GatewayError) -> ErrorReason.ValueType:
-    """The reason of the exchange itself: a create of unknown outcome wraps it as its cause."""
+def _first(error: GatewayError) -> GatewayError:
+    """The error of the exchange itself: a create of unknown outcome wraps it as its cause."""
     cause = error.__cause__
-    return cause.reason if isinstance(cause, GatewayError) else error.reason
+    return cause if isinstance(cause, GatewayError) else error
