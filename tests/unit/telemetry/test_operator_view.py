@@ -235,4 +235,7 @@ def test_callbacks_have_their_address_and_by_bucket_whether_they_come_and_the_la
     )
     page = shown(now, before)
     assert page.callback_address == "https://a.example/cb"
-    assert page.callbacks == [CallbackUse("docs", True, 10, 9, 10.0), CallbackUse("old", False, 2, 0, None)]
+    assert page.callbacks == [
+        CallbackUse("docs", works=True, ends=10, called_back=9, ago=10.0),
+        CallbackUse("old", works=False, ends=2, called_back=0, ago=None),
+    ]
