@@ -220,7 +220,7 @@ bench-day: $(READY) ## a realistic day of jobs: CPU and upstream requests of SDK
 http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the contract of the port (it fails), and all candidates compared
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/http-clients pyreqwest==0.15.1 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
 	for name in pyreqwest httpx2; do \
-	  HTTP_CANDIDATE=$$name PYTHONPATH=build/http-clients $(BIN)/python -m pytest --quiet --tb=no tests/contract/http; \
+	  HTTP_CANDIDATE=$$name PYTHONPATH=build/http-clients $(BIN)/python -m pytest --quiet --tb=no tests/contract/http/test_transport.py; \
 	done; $(BIN)/python bench/http_clients.py
 
 clean: ## remove what the targets above made

@@ -27,6 +27,7 @@ from subjects import (
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
+    from typing import Any
 
 CANDIDATES = ("builtin", "aiohttp", "pyreqwest", "httpx2", "httpx")
 
@@ -49,7 +50,10 @@ def serve(name: str, upstream_port: str) -> None:
     from docpreview_gateway.wiring import event_loop, upstream  # noqa: PLC0415
     from gateway_server import main  # noqa: PLC0415 - the parent has no use for a gateway
 
-    vars(upstream)["BuiltinTransport"] = candidate(name)  # a refused client is no choice of the settings
+    def make(*, proxy: None, **settings: Any) -> Any:  # noqa: ANN401, ARG001 - refused clients know no proxy
+        return candidate(name)(**settings)
+
+    vars(upstream)["BuiltinTransport"] = make  # a refused client is no choice of the settings
     event_loop.run(main(upstream_port))
 
 
