@@ -37,6 +37,7 @@ class FakeSharedCache:
         self.created_in: list[str] = []
         self.told: list[tuple[str, str, str]] = []
         self.published: list[bytes] = []
+        self.is_listening = True
 
     def subscribe(self, _key: str) -> AbstractContextManager[Subscription]:
         return nullcontext(_Silent())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.jobs.polling import FOLLOWER_JITTER, Schedule
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.wire.refusals import is_transient
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed
+
+
+KNOWN_SECONDS = 10.0
+"""While callbacks come, the first state that a watcher gets is at most so old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,14 @@ class Poller:
         "_caller",
         "_feed",
         "_follows",
+        "_is_reading",
         "_jitter",
         "_job_id",
         "_last_seen",
         "_limits",
         "_loop",
+        "_refreshing",
+        "_seen_at",
         "_times",
         "_tracing",
         "_upstream",
@@ -109,6 +117,9 @@ class Poller:
         self._callbacks = callbacks
         self._last_seen = last_seen
         self._follows = False
+        self._is_reading = False
+        self._seen_at = -KNOWN_SECONDS
+        self._refreshing: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[bool]] = set()
         self.task = self._loop.create_task(self._run(), name=f"poll {job_id}")
@@ -135,12 +146,48 @@ class Poller:
     def end(self, error: Exception) -> None:
         """Stop polling and raise `error` in all subscriptions."""
         self.error, self.tried = error, True
-        self.task.cancel()
+        self.stop()
         self._wake()
 
     def told(self, job: PreviewJob) -> None:
         """Take a state that somebody else has read, and poll no more if it is the last one."""
         self._publish(job)
+        if self.is_over:
+            self.task.cancel()
+
+    def saw(self, job: PreviewJob) -> None:
+        """Take a state that a call of this process has read, as if a poll had; not the poller's own."""
+        if not self._is_reading and not self.is_over:
+            was_running = self.latest is not None
+            self.told(job)
+            if self.is_over and was_running and self._callbacks is not None:
+                self._callbacks.polled(job)
+
+    def refresh(self) -> None:
+        """Read the job now, in the background, if its state is old: while callbacks come, polls are rare."""
+        is_old = self._loop.time() - self._seen_at > KNOWN_SECONDS
+        if is_old and self._is_called_back and not self.is_over and not self._is_reading and self._refreshing is None:
+            self._refreshing = self._loop.create_task(self._refresh(), name=f"refresh {self._job_id}")
+
+    async def refreshed(self) -> None:
+        """Wait for the read that `refresh` has begun, if there is one."""
+        if self._refreshing is not None:
+            await asyncio.wait((self._refreshing,), timeout=self._limits.poll)
+
+    def stop(self) -> None:
+        """Poll no more."""
+        self.task.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+
+    async def _refresh(self) -> None:
+        try:
+            self._polled(await self._read(None))
+        except GatewayError:
+            # The next poll tells what is wrong.
+            self._seen_at = self._loop.time()
+        finally:
+            self._refreshing = None
         if self.is_over:
             self.task.cancel()
 
@@ -169,7 +216,7 @@ class Poller:
         """The job as the caches have it, while its end is called back and no poll is due; None: it is to be read."""
         if self._last_seen is None or not self._callbacks_of(None):
             return None
-        known = await self._last_seen(self._bucket, self._job_id, within=self._limits.schedule.backstop)
+        known = await self._last_seen(self._bucket, self._job_id, within=KNOWN_SECONDS)
         return known if known is not None and self._callbacks_of(known.queue_id) else None
 
     async def _follow(self, failures: int) -> int:
@@ -197,7 +244,10 @@ class Poller:
         return self.latest is not None and self._callbacks_of(self.latest.queue_id)
 
     def _callbacks_of(self, queue_id: str | None) -> bool:
-        return self._callbacks is not None and self._callbacks.works(self._bucket.name, queue_id)
+        if self._callbacks is None or (self._feed is not None and not self._feed.hears):
+            # A callback may come to another replica, of which this one would not hear.
+            return False
+        return self._callbacks.works(self._bucket.name, queue_id)
 
     def _polled(self, job: PreviewJob) -> None:
         """Take a state that a poll has found. Its end is one that no callback told, unless it had ended before."""
@@ -237,13 +287,16 @@ class Poller:
         # The first poll may be answered from a cache: watching a job that has ended costs no call to the cloud.
         deadline = time.monotonic() + self._limits.poll
         call = Call("", deadline, self._caller, no_cache=self.latest is not None, trace=trace)
+        self._is_reading = True
         try:
             return await self._upstream(GetJob(self._bucket, self._job_id), call)
         finally:
+            self._is_reading = False
             self.upstream_request_id = call.response.upstream_request_id
             self._follows = self._feed is not None and call.response.cache in {"hit", "coalesced"}
 
     def _publish(self, job: PreviewJob) -> None:
+        self._seen_at = self._loop.time()
         if job != self.latest:
             self.tried = True
             self.latest = job

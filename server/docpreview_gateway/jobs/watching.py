@@ -103,6 +103,11 @@ class Watching:
         poller.told(job)
         return was_running
 
+    def saw(self, job: PreviewJob) -> None:
+        """Give those who follow the job here a state that any call of this process has read."""
+        if (poller := self._pollers.get((job.bucket, job.job_id))) is not None:
+            poller.saw(job)
+
     def follows(self, bucket: str, job_id: str) -> bool:
         """Whether somebody waits for the job or watches it here."""
         return (bucket, job_id) in self._pollers
@@ -119,6 +124,8 @@ class Watching:
         shared = poller is not None
         if poller is None:
             poller = self._start(key, bucket, caller)
+        else:
+            poller.refresh()
         poller.subscribers += 1
         if trace is not None:
             poller.watcher_traces.append(trace)
@@ -130,7 +137,7 @@ class Watching:
         if trace is not None:
             poller.watcher_traces.remove(trace)
         if not poller.subscribers:
-            poller.task.cancel()
+            poller.stop()
             self._forget(poller.key, poller)
 
     def take_places(self, caller: Caller, jobs: int) -> None:
@@ -160,8 +167,8 @@ class Watching:
     async def close(self) -> None:
         """Stop all pollers."""
         tasks = [poller.task for poller in self._pollers.values()]
-        for task in tasks:
-            task.cancel()
+        for poller in tuple(self._pollers.values()):
+            poller.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, key: tuple[str, str], bucket: Bucket, caller: Caller) -> Poller:
@@ -232,6 +239,7 @@ class Subscription:
 
     async def ended(self, until: float) -> PreviewJob:
         """The job once it has ended, or its state at the instant `until`. The first poll is always awaited."""
+        await self._poller.refreshed()
         while True:
             job = self._poller.latest
             if job is not None and job.state in TERMINAL:
@@ -262,6 +270,8 @@ class States:
         poller = self._poller
         if self._is_told:
             raise StopAsyncIteration
+        if not self._seen:
+            await poller.refreshed()
         while poller.version == self._seen:
             poller.raise_error()
             remaining = self._end - time.monotonic()

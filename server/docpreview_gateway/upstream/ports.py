@@ -166,6 +166,11 @@ class SingleFlight(Protocol):
     It never raises: without shared state each replica reads by itself.
     """
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether what other replicas publish is heard now."""
+        ...
+
     def subscribe(self, key: str) -> AbstractContextManager[Subscription]:
         """Receive the results published for a key. To be opened before `turn` or `ask`, so that none is missed."""
         ...
@@ -208,6 +213,11 @@ class SingleFlight(Protocol):
 
 class JobFeed(Protocol):
     """Jobs as other replicas read them."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether what they read is heard now."""
+        ...
 
     async def next(
         self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]

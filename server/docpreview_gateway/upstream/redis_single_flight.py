@@ -95,7 +95,8 @@ class RedisSingleFlight:
         self._called_back = self._prefix + "called-back"
         self._reply_channel = self._prefix + "inbox:"
         self._replica = secrets.token_hex(8)
-        self._is_listening = False
+        self.is_listening = False
+        """Whether what other replicas publish is heard."""
         self._subscriptions: dict[str, set[_Subscription]] = {}
         self._renewals: dict[str, asyncio.TimerHandle] = {}
         self._background = BackgroundTasks()
@@ -134,9 +135,9 @@ class RedisSingleFlight:
 
     async def turn(self, key: str, now: float, *, no_cache: bool, spent: float = 0.0) -> Turn:
         """Look into the cache, and take the lease or register as a follower; the latter only while subscribed."""
-        if no_cache and not self._is_listening:
+        if no_cache and not self.is_listening:
             return _ALONE
-        arguments = "" if no_cache else repr(now), self._replica if self._is_listening else ""
+        arguments = "" if no_cache else repr(now), self._replica if self.is_listening else ""
         try:
             turn = await self._looked_up(self._redis.run(_TURN, self._keys(key), *arguments, read=_turn, spent=spent))
         except asyncio.CancelledError:
@@ -157,7 +158,7 @@ class RedisSingleFlight:
 
     async def ask(self, key: str, seconds: float) -> bool:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
-        if not self._is_listening:
+        if not self.is_listening:
             return False
         return await self._run(_ASK, key, self._replica, _milliseconds(seconds))
 
@@ -184,13 +185,13 @@ class RedisSingleFlight:
         while True:
             try:
                 async with messages() as received:
-                    self._is_listening = True
+                    self.is_listening = True
                     async for message in received:
                         self._receive(message, on_created, on_called_back)
             except (RedisError, OSError) as error:
                 log.debug("subscription to other replicas lost", error=type(error).__name__)
             finally:
-                self._is_listening = False
+                self.is_listening = False
                 # The results that they wait for may have been missed.
                 for subscription in [each for every in self._subscriptions.values() for each in every]:
                     subscription.receive(b"")

@@ -106,9 +106,17 @@ class Observability:
         self.recent = RecentCalls(clock)
         self.rpc = CallTelemetry(calls, PrometheusServer(self.registry), self.recent, self.tracing, self.log)
 
-    def attempts(self, client: Upstream, job_ended: Callable[[PreviewJob], None] | None = None) -> Upstream:
-        """`client` with metrics of its attempts, and spans if there are traces. `job_ended` is `ended` of `JobEnds`."""
-        attempts = observed(client, self.upstream, JobEnds(self.upstream, self.recent, job_ended))
+    def attempts(
+        self,
+        client: Upstream,
+        job_ended: Callable[[PreviewJob], None] | None = None,
+        job_read: Callable[[PreviewJob], None] | None = None,
+    ) -> Upstream:
+        """`client` with metrics of its attempts, and spans if there are traces.
+
+        `job_ended` is `ended` of `JobEnds`, `job_read` that of `observed`.
+        """
+        attempts = observed(client, self.upstream, JobEnds(self.upstream, self.recent, job_ended), job_read)
         return attempts if self.tracing is None else traced(attempts, self.tracing)
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from docpreview_gateway.callbacks.tokens import WEEK_SECONDS, CallbackTokens
+from docpreview_gateway.upstream.wire.redaction import redacted
 
 NOW = 100.5 * WEEK_SECONDS
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -55,3 +56,9 @@ def test_the_token_of_queues_is_of_one_bucket_one_deployment_and_its_secrets() -
     assert not both.is_queue_token(both.token(BUCKETS[0], NOW), BUCKETS[0])
     assert CallbackTokens([NEW], "previews").bucket(token, BUCKETS, NOW) is None
     assert CallbackTokens([OLD], "others").bucket(token, BUCKETS, NOW) is None
+
+
+def test_an_error_of_the_cloud_that_quotes_an_address_is_shown_without_its_token() -> None:
+    for week in range(200):
+        token = CallbackTokens([NEW], "docs").token("docs", week * 604_800.0)
+        assert redacted(f"bad value https://h/cb/{token} in it") == "bad value https://h/cb/... in it"

@@ -11,6 +11,7 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.jobs.poller import KNOWN_SECONDS
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.watching import Watching
 from docpreview_gateway.model.errors import UpstreamError
@@ -38,6 +39,7 @@ class FakeFeed:
     def __init__(self) -> None:
         self.shared: asyncio.Queue[PreviewJob] = asyncio.Queue()
         self.waits: list[float] = []
+        self.hears = True
 
     async def next(
         self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]
@@ -157,10 +159,11 @@ class Working:
 
 async def test_an_end_that_was_read_before_the_feed_listened_is_found_without_a_poll() -> None:
     """Its callback has come to another replica, and no other one will: a poll is a minute away."""
-    seen = [job(RUNNING), job(SUCCESS)]
+    seen, asked_within = [job(RUNNING), job(SUCCESS)], list[float]()
 
     async def last_seen(bucket: Bucket, job_id: str, *, within: float) -> PreviewJob | None:
-        assert (bucket, job_id, within) == (BUCKET, JOB, Schedule().backstop)
+        asked_within.append(within)
+        assert (bucket, job_id) == (BUCKET, JOB)
         return seen.pop(0)
 
     cloud = cloud_with(RUNNING)
@@ -178,6 +181,7 @@ async def test_an_end_that_was_read_before_the_feed_listened_is_found_without_a_
         states = [state.state async for state in subscription.states() if state is not None]
     await made.close()
     assert (states[-1], seen, cloud.asked) == (SUCCESS, [], [])
+    assert asked_within == [KNOWN_SECONDS, Schedule().backstop]
 
 
 async def test_a_poll_has_a_time_limit_of_its_own() -> None:

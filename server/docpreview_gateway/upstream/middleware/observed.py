@@ -13,6 +13,8 @@ from docpreview_gateway.upstream.operations import JobPage
 from docpreview_gateway.upstream.ports import Attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.job_ends import JobEnds
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
@@ -26,14 +28,24 @@ They leave before the attempt's own timeout, so a cloud that hangs would have no
 """
 
 
-def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Upstream:
-    """`inner`, with the outcome and duration of each operation recorded, and every job of a reply given to `ends`."""
+def observed(
+    inner: Upstream,
+    telemetry: UpstreamTelemetry,
+    ends: JobEnds,
+    job_read: Callable[[PreviewJob], None] | None = None,
+) -> Upstream:
+    """`inner`, with the outcome and duration of each operation recorded, and every job of a reply given to `ends`.
+
+    `job_read` gets those of reads of a single job: a list may be behind.
+    """
 
     async def attempt(operation: Operation[Result], call: Call) -> Result:
         with measured(Attempt.of(operation, call), telemetry):
             result = await inner(operation, call)
         if isinstance(result, PreviewJob):
             ends.saw(result, call.caller.name)
+            if job_read is not None:
+                job_read(result)
         elif isinstance(result, JobPage):
             for job in result.jobs:
                 ends.saw(job, call.caller.name)

@@ -59,6 +59,11 @@ class SharedReads:
             return await self._create(operation, call)
         return await self._inner(operation, call)
 
+    @property
+    def hears(self) -> bool:
+        """As the port has it."""
+        return self._single_flight.is_listening
+
     async def next(
         self, bucket: Bucket, job_id: str, seconds: float, missed: Callable[[], Awaitable[PreviewJob | None]]
     ) -> PreviewJob | None:

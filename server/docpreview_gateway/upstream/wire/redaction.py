@@ -13,6 +13,7 @@ _SECRETS = re.compile(
     | \bdpt_\S+                                                         # tokens of this gateway
     | \beyJ[\w-]+\.[\w.-]+                                              # signed tokens
     | \bAKID\w+                                                         # ids of the cloud's keys
+    | (?:(?<=/)|(?<=%2f))[\w-]{21}[AQgw](?![\w.-])                       # the end of an address that the cloud calls
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )

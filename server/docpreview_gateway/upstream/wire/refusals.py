@@ -126,6 +126,7 @@ _DETAILS = ("Code", "Message", "RequestId")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAMES_A_JOB = b"JobId>"
 _MESSAGE_LENGTH = 256
+_MOST_OF_MESSAGE = 4096
 _MAX_RETRY_AFTER = 300
 _BUSY_ON_THE_WAY = frozenset({408, 429})
 _START = 1024
@@ -168,7 +169,7 @@ def read(reply: HttpReply) -> UpstreamError:
     facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply), asked)
     shown = f"the cloud answered {code or 'without a code'} (HTTP {reply.status})"
     if reason in _MESSAGE_IS_SAFE and message:
-        shown += f": {redacted(message)}"
+        shown += f": {message}"
     return UpstreamError(reason, shown, facts=facts, retry_after=asked or RETRYABLE.get(reason))
 
 
@@ -214,8 +215,10 @@ def _reason(status: int, code: str, message: str) -> ErrorReason.ValueType:
 
 
 def _details(reply: HttpReply) -> tuple[str, str, str]:
-    """Code, message and request id in the body, each empty when it is missing."""
+    """Code, message without secrets, and request id in the body, each empty when it is missing."""
     found = _xml_details(reply.body) or _json_details(reply.body) or {}
+    # Before it is cut: half a secret is one too.
+    found["Message"] = redacted(found.get("Message", "")[:_MOST_OF_MESSAGE])
     code, message, request_id = (_clean(found.get(name, "")) for name in _DETAILS)
     return (code if _CODE.fullmatch(code) else ""), message, request_id
 

@@ -23,6 +23,8 @@ AUTHORIZATION = "q-sign-algorithm=sha1&q-ak=AKIDexample&q-sign-time=1;2&q-header
         ("header Bearer abc.def is wrong", "header ... is wrong"),
         ("token dpt_aaaa_bbbb, and eyJhbGciOi.eyJzdWIi.c2ln", "token ... and ..."),
         ("no key AKIDz8krbsJ5yKBZQpn74WFkmLPx3 here", "no key ... here"),
+        ("bad value https://h/cb/QkhiGdb1Ag0QlerBmIgjTw in it", "bad value https://h/cb/... in it"),
+        ("CallBack=https%3A%2F%2Fh%2FQkhiGdb1Ag0QlerBmIgjTw", "CallBack=https%3A%2F%2Fh%2F..."),
     ],
 )
 def test_signatures_keys_and_tokens_are_left_out(text: str, left: str) -> None:
@@ -32,7 +34,13 @@ def test_signatures_keys_and_tokens_are_left_out(text: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "InputObject is empty", "the object faq-page=1 has no signature", "QueueId p58a510 not found"],
+    [
+        "",
+        "no object docs/QkhiGdb1Ag0QlerBmIgjTw.pdf",
+        "InputObject is empty",
+        "the object faq-page=1 has no signature",
+        "QueueId p58a510 not found",
+    ],
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
     """They tell the caller what to correct."""
