@@ -105,4 +105,7 @@ def _of_system(error: BaseException) -> str:
 
 def not_http(what: str) -> UpstreamError:
     """UPSTREAM_BAD_RESPONSE for a reply that breaks a rule of HTTP; `what` may be the parser's text."""
-    return bad_response(f"the reply is not HTTP: {_NOT_HTTP.get(what) or what[:1].lower() + what[1:]}")
+    words = _NOT_HTTP.get(what, what)
+    if not words.startswith(("Content-", "Transfer-")):
+        words = words[:1].lower() + words[1:]
+    return bad_response(f"the reply is not HTTP: {words}")

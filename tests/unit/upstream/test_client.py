@@ -349,7 +349,7 @@ class TestClock:
     async def test_a_date_that_cannot_be_beside_an_accepted_signature_is_not_believed(
         self, answer: Callable[..., HttpReply], wrong: int, *, is_heard: bool
     ) -> None:
-        """Of 1970, of the far future, or by hours from what the host's clock shows: the next call is signed as before."""
+        """Of 1970, of the far future, or hours from what the host shows: the next call is signed as before."""
         made = desk(answer(headers={"date": http_date(wrong)}), job_reply())
         if is_heard:
             made.times.hear(BUCKET.ci_host, http_date(1_700_000_000))
@@ -364,7 +364,7 @@ class TestClock:
         ]
 
     async def test_a_date_of_1970_beside_a_clock_refusal_is_clock_skew_and_signs_nothing(self) -> None:
-        """A signature by it has no form that the cloud could read: it would blame the key, and a retry would be no use."""
+        """A signature by it has no form that the cloud reads: it would blame the key."""
         made = desk(skewed(0), job_reply())
         assert (await error_of(made.get())).reason == r.ERROR_REASON_CLOCK_SKEW
         assert len(made.transport.requests) == 1
