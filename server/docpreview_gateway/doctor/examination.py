@@ -87,7 +87,7 @@ class Diagnostics:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 end = await self._network.certificate_end(host)
         except (NetworkError, TimeoutError) as error:
-            remedy = "check firewalls and proxies on the way, and the authorities this machine trusts (ca-certificates)"
+            remedy = diagnosis.remedy_of_connecting(error.__cause__, "check firewalls and proxies on the way")
             return [*found, Finding("tls", host, str(error) or "no answer in time", remedy)]
         if end is not None:
             found.append(diagnosis.of_certificate(host, end, self._clock.now()))
@@ -99,7 +99,7 @@ class Diagnostics:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
-            remedy = diagnosis.on_the_way(self._endpoint)
+            remedy = diagnosis.remedy_of_connecting(error.__cause__, diagnosis.on_the_way(self._endpoint))
             return None, [Finding("binding", bucket.name, diagnosis.of_silence(error), remedy)]
         except GatewayError as error:
             # Too large, or not encoded as it says: who sent it is not known, and mostly it is not the cloud.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 
 from docpreview_gateway.doctor.diagnosis import NetworkError
+from docpreview_gateway.upstream import causes
 
 
 class SystemNetwork:
@@ -33,13 +33,8 @@ class SystemNetwork:
             return None
         try:
             _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
-        except ssl.SSLCertVerificationError as error:
-            raise NetworkError(f"the certificate is not trusted: {error.verify_message}") from None
-        except ssl.SSLError:
-            raise NetworkError(f"port {port} speaks no TLS, or none that this machine accepts") from None
         except OSError as error:
-            words = os.strerror(error.errno) if error.errno else "it was closed"
-            raise NetworkError(f"no connection to port {port}: {words}") from None
+            raise NetworkError(f"no connection to port {port}: {causes.of_connecting(error)}") from error
         try:
             certificate = writer.get_extra_info("peercert")
             return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
