@@ -291,8 +291,12 @@ class TestWithoutReply:
         assert error.sent is False
         assert_cause(error, "name not found", "no answer of the name server")
 
-    async def test_a_host_that_is_no_name_counts_as_not_sent(self) -> None:
+    async def test_a_host_that_is_no_name_counts_as_not_sent(
+        self, candidate: Candidate, request: pytest.FixtureRequest
+    ) -> None:
         """Python's resolver cannot encode it."""
+        if candidate is AiohttpTransport:
+            request.applymarker(pytest.mark.xfail(reason="aiohttp 3.14 raises it as another error", strict=True))
         error = await failure(f"http://{'a' * 70}.example:1", CREATE)
         assert error.sent is False
         assert_cause(error, "name is none of a host")
@@ -730,35 +734,35 @@ class TestTls:
         assert_cause(error, "the certificate is not of a trusted authority")
         assert b"".join(heard) == b""
 
-    async def test_a_server_with_an_old_version_of_tls_counts_as_not_sent(self) -> None:
-        """It refuses our handshake by an alert, as OpenSSL's server does."""
-        alert = bytes((0x15, 3, 1, 0, 2, 2, 70))
+    @pytest.mark.parametrize(
+        ("says", "causes"),
+        [
+            (bytes((0x15, 3, 1, 0, 2, 2, 70)), {"the TLS version of the server is too old"}),
+            (bytes((0x15, 3, 1, 0, 2, 2, 40)), {"the server refuses the TLS handshake"}),
+            (b"", {"closed in the TLS handshake", "connection reset by peer"}),
+        ],
+        ids=["old-version", "refused", "closed"],
+    )
+    async def test_a_handshake_that_the_server_ends_counts_as_not_sent(self, says: bytes, causes: set[str]) -> None:
+        """By an alert, as OpenSSL's server does, or by closing, as a box on the way that forbids the host."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(5)
-            writer.write(alert)
-            await writer.drain()
-            await reader.read()
+            with contextlib.suppress(OSError):
+                await reader.read(2000)
+                writer.write(says)
+                if says:
+                    await reader.read()
             writer.close()
+            gone.set()
 
+        gone = asyncio.Event()
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
         error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", CREATE)
         server.close()
+        await gone.wait()
+        await asyncio.sleep(0)
         assert error.sent is False
-        assert_cause(error, "the TLS version of the server is too old")
-
-    async def test_a_connection_that_is_closed_in_the_handshake_counts_as_not_sent(self) -> None:
-        """As by a box on the way that forbids the host."""
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(2000)
-            writer.close()
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", CREATE)
-        server.close()
-        assert error.sent is False
-        assert_cause(error, "closed in the TLS handshake", "connection reset by peer")
+        assert_cause(error, *causes)
 
     async def test_a_failed_tls_handshake_counts_as_not_sent(self) -> None:
         """The server does not speak TLS."""
