@@ -273,17 +273,10 @@ class TestRepliesThatAreNoHttp:
     async def test_a_create_with_such_a_reply_is_looked_for_and_never_sent_twice(self, world: World) -> None:
         """It was sent: its job is found by its marker, by this call or a repeated one."""
         await world.get()
-        world.cloud.on_the_way = [pass_on(world.cloud), two_lengths]
+        world.cloud.on_the_way = [two_lengths]
         made = await world.create()
         assert made.job_id == (await world.create()).job_id == "made0"
         assert len(world.cloud.user_data) == 1
-
-
-def pass_on(cloud: Cloud) -> Callable[[Exchange], Awaitable[None]]:
-    async def answer(exchange: Exchange) -> None:
-        await exchange.answer(cloud.reply(exchange.request_line), headers=f"{OF_CI}Date: {formatdate(usegmt=True)}\r\n")
-
-    return answer
 
 
 class TestTolerance:
