@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gzip
 import json
 import ssl
@@ -222,6 +223,34 @@ async def test_an_endpoint_without_a_listener_is_a_finding_about_firewalls(emula
     assert "firewalls" in found["binding"].remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "days", "result", "remedy"),
+    [
+        ("127.0.0.1", -30, "the certificate has expired", "this machine's clock"),
+        ("127.0.0.1", 30, "the certificate is not valid yet", "this machine's clock"),
+        ("other.example", 0, "the certificate is for another name", "another server answers"),
+    ],
+)
+async def test_a_certificate_that_is_refused_has_a_cause_and_a_remedy_that_fits(  # noqa: PLR0917 - of a table
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, days: int, result: str, remedy: str
+) -> None:
+    """The same at the host and in the request for each bucket. Firewalls have no part in it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    begin = dt.datetime.fromtimestamp(SystemClock().now(), dt.UTC) + dt.timedelta(days=days - 1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name, not_before=begin, not_after=begin + dt.timedelta(days=2)).configure_cert(context)
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await problems(emulator, upstream=UpstreamSettings(endpoint=endpoint))
+    for check in ("tls", "binding"):
+        assert result in found[check].result
+        assert remedy in found[check].remedy
+        assert "firewall" not in found[check].remedy
+
+
 async def test_an_untrusted_certificate_is_a_tls_finding(emulator: Emulator) -> None:
     """The remedy is to check the trusted authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -230,7 +259,8 @@ async def test_an_untrusted_certificate_is_a_tls_finding(emulator: Emulator) -> 
     async with server:
         endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         found = await problems(emulator, upstream=UpstreamSettings(endpoint=endpoint))
-    assert "not trusted" in found["tls"].result
+    assert "the certificate is not of a trusted authority" in found["tls"].result
+    assert "ca-certificates" in found["tls"].remedy
 
 
 @pytest.mark.parametrize("ahead", [1200, -1200])

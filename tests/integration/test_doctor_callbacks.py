@@ -60,6 +60,21 @@ async def test_an_address_that_leads_to_this_deployment_is_ok_and_a_private_one_
     assert "another secret" in other.result
 
 
+@pytest.mark.parametrize(("says", "told"), [(b"", "the connection broke"), (b"SSH-2.0\r\n\r\n", "no HTTP")])
+async def test_what_says_nothing_or_no_http_is_told_in_words(
+    emulator: Emulator, tmp_path: Path, says: bytes, told: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(says)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = await last(emulator, f"http://127.0.0.1:{port}/cb", key(tmp_path))
+    assert (found.level, told in found.result) == ("problem", True), found
+
+
 @pytest.mark.parametrize(
     ("head", "said"),
     [
@@ -92,8 +107,8 @@ async def test_an_address_without_a_trusted_certificate_or_an_answer_is_a_proble
     async with await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
         untrusted = await last(emulator, f"https://127.0.0.1:{port}", key(tmp_path))
-    assert untrusted.result == "its certificate is not trusted"
+    assert untrusted.result == "the certificate is not of a trusted authority"
     silent = await last(emulator, f"http://127.0.0.1:{free_port()}", key(tmp_path))
-    assert (silent.level, silent.result) == ("problem", "no answer: ClientConnectorError")
+    assert (silent.level, silent.result) == ("problem", "no answer: connection refused")
     nameless = await last(emulator, "https://no.such.name.invalid", key(tmp_path))
     assert (nameless.level, "does not resolve" in nameless.result) == ("problem", True)

@@ -111,6 +111,7 @@ async def test_a_cloud_that_has_never_answered_is_named_until_it_does(tmp_path: 
         assert await is_ready(gateway)
         text = await why(gateway)
         assert text.startswith("cloud failing: no bucket of the cloud can be used; ")
+        assert "no connection to the cloud: connection refused" in text
         async with Emulator(tmp_path / "cloud", port=port) as emulator:
             emulator.put_object(BUCKET, REGION, "in/a.pdf", PDF)
             await eventually(lambda: is_ready(gateway))

@@ -254,6 +254,31 @@ class TestAttempts:
             assert world.retries("get") == 2
 
 
+async def two_lengths(exchange: Exchange) -> None:
+    """As of a box on the way that adds a header of its own."""
+    await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nok")
+
+
+class TestRepliesThatAreNoHttp:
+    async def test_a_read_is_repeated_once_and_then_a_bad_response_that_says_what(self, world: World) -> None:
+        """One of a box that does so always would fail for ever as a broken connection, and nobody would know why."""
+        world.cloud.on_the_way = [two_lengths] * 3
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.get()
+        assert str(error_info(caught.value).reason) == "UPSTREAM_BAD_RESPONSE"
+        assert caught.value.details() == "the reply is not HTTP: two lengths"
+        assert world.attempts("get") == 2
+        assert (await world.get()).job_id == "d1"
+
+    async def test_a_create_with_such_a_reply_is_looked_for_and_never_sent_twice(self, world: World) -> None:
+        """It was sent: its job is found by its marker, by this call or a repeated one."""
+        await world.get()
+        world.cloud.on_the_way = [two_lengths]
+        made = await world.create()
+        assert made.job_id == (await world.create()).job_id == "made0"
+        assert len(world.cloud.user_data) == 1
+
+
 class TestTolerance:
     @pytest.mark.parametrize(
         ("body", "headers"),

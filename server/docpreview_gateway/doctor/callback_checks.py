@@ -19,6 +19,7 @@ from docpreview_gateway.callbacks.tokens import CallbackTokens
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.storage.key_file import OWN_NAME, KeyFileError, read_secrets
+from docpreview_gateway.upstream import causes
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
@@ -66,15 +67,25 @@ async def _answered(settings: Settings, base: str, clock: Clock) -> Finding:
     nonce = secrets.token_hex(16)
     try:
         reply = await _post(f"{base}/{tokens.probe(clock.now())}", nonce)
-    except aiohttp.ClientConnectorCertificateError:
+    except aiohttp.ClientConnectorCertificateError as error:
         remedy = "use a certificate of a public authority for its host name, with the chain, or http://"
-        return Finding("callbacks", base, "its certificate is not trusted", remedy)
+        return Finding("callbacks", base, causes.of_connecting(error.certificate_error), remedy)
     except (aiohttp.ClientError, TimeoutError) as error:
-        what = f"no answer: {'timed out' if isinstance(error, TimeoutError) else type(error).__name__}"
         remedy = f"start the gateway, and lead this address to callbacks.listen; {FIREWALL}"
-        return Finding("callbacks", base, what, remedy)
+        return Finding("callbacks", base, f"no answer: {_of_silence(error)}", remedy)
     what, remedy = _of_reply(reply, is_proof=tokens.is_proof(nonce, reply.body))
     return Finding("callbacks", base, what, remedy)
+
+
+def _of_silence(error: Exception) -> str:
+    """Why there was no answer, without the words of a library."""
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return causes.of_connecting(error.os_error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "what answers there is no HTTP"
+    return "the connection broke"
 
 
 def _of_reply(reply: _Reply, *, is_proof: bool) -> tuple[str, str]:

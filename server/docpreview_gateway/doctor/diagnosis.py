@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.model.errors import ForeignReply
+from docpreview_gateway.upstream import causes
+from docpreview_gateway.upstream.cloud_clock import cloud_time
 from docpreview_gateway.upstream.ports import ProxyError
-from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
 
 if TYPE_CHECKING:
@@ -118,8 +119,28 @@ def on_the_way(endpoint: str | None) -> str:
 
 
 def what_to_check(error: TransportError | TimeoutError, endpoint: str | None) -> str:
-    """What to check when there was no reply: the proxy if that is the trouble, else what is on the way."""
-    return PROXY if isinstance(error, ProxyError) else on_the_way(endpoint)
+    """What to check when there was no reply: the proxy if that is the trouble, else TLS, or what is on the way."""
+    return PROXY if isinstance(error, ProxyError) else remedy_of_connecting(error.__cause__, on_the_way(endpoint))
+
+
+_CLOCK = (
+    "check this machine's clock; if it is right, whoever runs the host, or what inspects TLS on the way, has to renew "
+    "the certificate"
+)
+_OF_TLS = {
+    causes.EXPIRED: _CLOCK,
+    causes.NOT_YET: _CLOCK,
+    causes.OTHER_NAME: "another server answers: check the host's name and DNS, and proxies on the way that inspect TLS",
+    causes.UNTRUSTED: "add its authority to those that this machine trusts (ca-certificates), if it is known to you: "
+    "a proxy on the way that inspects TLS has one of its own",
+    causes.NO_TLS: "check the port and the scheme of the address, and proxies on the way",
+    causes.OLD_TLS: "whoever runs the host, or what inspects TLS on the way, has to speak TLS 1.2 or later",
+}
+
+
+def remedy_of_connecting(why: BaseException | None, otherwise: str) -> str:
+    """What to do about a connection that failed for this error; `otherwise` is for all but those of TLS."""
+    return _OF_TLS.get(causes.of_connecting(why), otherwise) if isinstance(why, OSError) else otherwise
 
 
 def remedy_of(reason: ErrorReason.ValueType, endpoint: str | None) -> tuple[Check, str]:
@@ -147,9 +168,9 @@ def of_silence(error: TransportError | TimeoutError) -> str:
     """Why there was no reply, without the words of a library."""
     if isinstance(error, ProxyError):
         return str(error)  # the gateway's own words
-    if isinstance(error, TimeoutError) or error.timed_out:
+    if isinstance(error, TimeoutError) or (error.sent and error.timed_out):
         return "no reply in time"
-    return "the connection broke before a reply" if error.sent else "no connection could be made"
+    return f"the connection broke: {error}" if error.sent else f"no connection could be made: {error}"
 
 
 def clock_words(ahead: float, whose: str) -> str:
@@ -161,7 +182,7 @@ def clock_words(ahead: float, whose: str) -> str:
 
 def of_clock(date: str, now: float) -> Finding:
     """The difference between this machine's clock and the cloud's, by the `Date` of its reply."""
-    cloud = unix_time(date)
+    cloud = cloud_time(date)
     if cloud is None:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
     # A `Date` has whole seconds: on the average it is half a second old when it is written.

@@ -110,7 +110,7 @@ class Diagnostics:
                 raise ProxyError(f"no connection in time by the proxy {self._proxy.place}", timed_out=True) from error
             return [Finding("tls", host, "no answer in time", _TLS)]
         except NetworkError as error:
-            return [Finding("tls", host, str(error), _TLS)]
+            return [Finding("tls", host, str(error), diagnosis.remedy_of_connecting(error.__cause__, _TLS))]
         return [] if end is None else [diagnosis.of_certificate(host, end, self._clock.now())]
 
     async def _bucket(self, bucket: Bucket) -> tuple[Finding | None, list[Finding]]:

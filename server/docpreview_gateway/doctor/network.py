@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.doctor.diagnosis import NetworkError
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.upstream.http_pool import Names, Origin
 from docpreview_gateway.upstream.http_proxy import open_socket
 
@@ -49,13 +49,8 @@ class SystemNetwork:
             except BaseException:
                 sock.close()
                 raise
-        except ssl.SSLCertVerificationError as error:
-            raise NetworkError(f"the certificate is not trusted: {error.verify_message}") from None
-        except ssl.SSLError:
-            raise NetworkError(f"port {port} speaks no TLS, or none that this machine accepts") from None
         except OSError as error:
-            words = os.strerror(error.errno) if error.errno else "it was closed"
-            raise NetworkError(f"no connection to port {port}: {words}") from None
+            raise NetworkError(f"no connection to port {port}: {causes.of_connecting(error)}") from error
         try:
             certificate = writer.get_extra_info("peercert")
             return float(ssl.cert_time_to_seconds(certificate["notAfter"]))

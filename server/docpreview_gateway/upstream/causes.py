@@ -15,26 +15,32 @@ from docpreview_gateway.model.errors import UpstreamError, bad_response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+EXPIRED = "the certificate has expired, by this machine's clock"
+NOT_YET = "the certificate is not valid yet, by this machine's clock"
 UNTRUSTED = "the certificate is not of a trusted authority"
+OTHER_NAME = "the certificate is for another name"
+NO_TLS = "what answers there speaks no TLS"
+OLD_TLS = "the TLS version of the server is too old"
+
 _CERTIFICATES = {
-    9: "the certificate is not valid yet, by this machine's clock",
-    10: "the certificate has expired, by this machine's clock",
+    9: NOT_YET,
+    10: EXPIRED,
     2: UNTRUSTED,
     18: UNTRUSTED,
     19: UNTRUSTED,
     20: UNTRUSTED,
     21: UNTRUSTED,
-    62: "the certificate is for another name",
-    64: "the certificate is for another address",
+    62: OTHER_NAME,
+    64: OTHER_NAME,
 }
 """By OpenSSL's code of a refused certificate."""
 
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": "what answers there speaks no TLS",
-    "RECORD_LAYER_FAILURE": "what answers there speaks no TLS",
-    "HTTP_REQUEST": "what answers there speaks no TLS",
-    "UNSUPPORTED_PROTOCOL": "the TLS version of the server is too old",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "the TLS version of the server is too old",
+    "WRONG_VERSION_NUMBER": NO_TLS,
+    "RECORD_LAYER_FAILURE": NO_TLS,
+    "HTTP_REQUEST": NO_TLS,
+    "UNSUPPORTED_PROTOCOL": OLD_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": OLD_TLS,
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refuses the TLS handshake",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server asks for a client certificate",
     "UNEXPECTED_EOF_WHILE_READING": "closed in the TLS handshake",
@@ -76,7 +82,10 @@ def of_connecting(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return of_certificate(error)
     if isinstance(error, ssl.SSLError):
-        return _HANDSHAKES.get(error.reason or "") or f"TLS failed: {_SSL_FRAME.sub('', str(error.args[-1]))}"
+        return (
+            _HANDSHAKES.get(getattr(error, "reason", None) or "")
+            or f"TLS failed: {_SSL_FRAME.sub('', str(error.args[-1]))}"
+        )
     if isinstance(error, socket.gaierror):
         return _NAMES.get(error.errno or 0, "name cannot be resolved")
     if isinstance(error, UnicodeError):
@@ -105,4 +114,7 @@ def _of_system(error: BaseException) -> str:
 
 def not_http(what: str) -> UpstreamError:
     """UPSTREAM_BAD_RESPONSE for a reply that breaks a rule of HTTP; `what` may be the parser's text."""
-    return bad_response(f"the reply is not HTTP: {_NOT_HTTP.get(what) or what[:1].lower() + what[1:]}")
+    words = _NOT_HTTP.get(what, what)
+    if not words.startswith(("Content-", "Transfer-")):
+        words = words[:1].lower() + words[1:]
+    return bad_response(f"the reply is not HTTP: {words}")

@@ -314,10 +314,11 @@ class TestWithoutTunnel:
         """Refused, or not in the DNS."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
-            for place in (f"127.0.0.1:{taken.getsockname()[1]}", "nowhere.invalid:3128"):
+            closed = f"127.0.0.1:{taken.getsockname()[1]}"
+            for place, why in ((closed, "connection refused"), ("nowhere.invalid:3128", "name")):
                 error = await failure(place, login=LOGIN)
                 assert isinstance(error, ProxyError)
-                assert str(error) == f"no connection to the proxy {place}"
+                assert str(error).startswith(f"no connection to the proxy {place}: {why}")
                 assert (error.sent, error.timed_out) == (False, False)
                 _has_no_secret(error)
 
@@ -333,7 +334,7 @@ class TestWithoutTunnel:
             await proxy.until_all_are_closed()
         assert isinstance(error, ProxyError)
         assert (error.sent, error.timed_out) == (False, True)
-        assert str(error) == f"no connection in time by the proxy {proxy.place}"
+        assert str(error) == f"no connection in time by the proxy {proxy.place}: it does not answer"
         _has_no_secret(error)
 
     async def test_the_connect_timeout_covers_the_tls_handshake_in_the_tunnel(self) -> None:

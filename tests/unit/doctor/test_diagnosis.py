@@ -24,3 +24,8 @@ def test_a_clock_that_is_right_agrees_with_a_date_of_whole_seconds(into_the_seco
 def test_a_clock_that_is_off_is_told_with_seconds_and_direction(ahead: float, said: str) -> None:
     """To the second, as `Date` is."""
     assert said in of_clock(formatdate(NOW, usegmt=True), NOW + ahead).result
+
+
+def test_a_date_of_1970_is_none_to_compare_with() -> None:
+    """It is of something on the way without a clock: this machine's may be right."""
+    assert of_clock(formatdate(0, usegmt=True), NOW).ok

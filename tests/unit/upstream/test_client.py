@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
+from docpreview_gateway.upstream.causes import not_http
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import CreateJob, Flight, GetJob, JobPage, ListJobs, ListQueues, QueuePage
@@ -339,6 +341,47 @@ class TestClock:
         assert len(way.requests) == 2
         assert made.times.now(BUCKET.ci_host) == 1_700_000_300
 
+    @pytest.mark.parametrize("wrong", [0, 1_700_007_200, 1_699_992_800, 4_000_000_000, 4_200_000_000])
+    @pytest.mark.parametrize("is_heard", [False, True], ids=["first", "later"])
+    @pytest.mark.parametrize(
+        "answer", [job_reply, partial(refusal, "NoSuchBucket", 404)], ids=["a result", "a refusal of another kind"]
+    )
+    async def test_a_date_that_cannot_be_beside_an_accepted_signature_is_not_believed(
+        self, answer: Callable[..., HttpReply], wrong: int, *, is_heard: bool
+    ) -> None:
+        """Of 1970, of the far future, or hours from what the host shows: the next call is signed as before."""
+        made = desk(answer(headers={"date": http_date(wrong)}), job_reply())
+        if is_heard:
+            made.times.hear(BUCKET.ci_host, http_date(1_700_000_000))
+        with suppress(GatewayError):
+            await made.get()
+        await made.get()
+        assert [
+            str(Window.around(1_700_000_000)) in each.headers["authorization"] for each in made.transport.requests
+        ] == [
+            True,
+            True,
+        ]
+
+    async def test_a_date_of_1970_beside_a_clock_refusal_is_clock_skew_and_signs_nothing(self) -> None:
+        """A signature by it has no form that the cloud reads: it would blame the key."""
+        made = desk(skewed(0), job_reply())
+        assert (await error_of(made.get())).reason == r.ERROR_REASON_CLOCK_SKEW
+        assert len(made.transport.requests) == 1
+
+    async def test_a_date_that_the_answer_to_its_signature_contradicts_is_dropped(self) -> None:
+        """The cloud blames the key then, and dates the reply rightly."""
+        refused = refusal("InvalidAuthorization", 403, headers={"date": http_date(1_700_000_000)})
+        made = desk(skewed(4_000_000_000), refused, job_reply())
+        assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_CREDENTIALS
+        await made.get()
+        assert str(Window.around(1_700_000_000)) in made.transport.requests[-1].headers["authorization"]
+
+    async def test_a_page_with_a_date_that_is_not_believed_says_nothing_of_its_time(self) -> None:
+        """It would prove that a create has made no job, long before that is true."""
+        far = {"date": http_date(1_700_090_000)}
+        assert (await desk(reply("<Response><NextToken/></Response>", headers=far)).list_jobs()).as_of is None
+
     async def test_a_page_says_as_of_when_it_shows_the_cloud(self) -> None:
         """A lower bound of the time when it was asked for: the answer's date, less the way there and back, less 1."""
         way = Way(reply("<Response><NextToken/></Response>", headers={"date": http_date(1_700_000_100)}))
@@ -427,6 +470,28 @@ class TestWithoutReply:
         error = await error_of(ASKS[ask](desk(NOT_SENT)))
         assert error.reason == r.ERROR_REASON_UPSTREAM_UNREACHABLE
         assert error.retry_after == 1.0
+
+    @pytest.mark.parametrize(
+        ("turn", "message"),
+        [
+            (NOT_SENT, "no connection to the cloud: refused"),
+            (BROKEN, "the connection to the cloud broke: closed"),
+        ],
+        ids=["not-sent", "broken"],
+    )
+    async def test_the_error_of_an_exchange_without_a_reply_has_its_cause(
+        self, turn: TransportError, message: str
+    ) -> None:
+        """In the words of the transport."""
+        assert (await error_of(desk(turn).get())).message == message
+
+    async def test_the_outcome_of_a_create_with_a_reply_that_is_no_http_is_unknown(self) -> None:
+        """It was sent: it may have been made."""
+        flight = Flight(WINDOW, 1000.0)
+        error = await error_of(desk(not_http("Duplicate Content-Length")).create(flight))
+        assert error.reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+        assert "the reply is not HTTP: two lengths" in error.message
+        assert flight.began
 
     @pytest.mark.parametrize("silence", [BROKEN, LATE], ids=["broken", "late"])
     async def test_a_create_with_a_lost_reply_has_an_unknown_outcome(self, silence: TransportError) -> None:

@@ -83,13 +83,34 @@ def test_a_hosts_clock_goes_on_whatever_ours_does() -> None:
     assert scene.times.heard(HOST) == Heard(TIME, 50.0)
 
 
-@pytest.mark.parametrize("date", ["", "soon", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_a_date_without_a_time_changes_nothing(date: str) -> None:
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "soon",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Tue, 31 Dec 2019 23:59:59 GMT",
+        "Fri, 01 Jan 2100 00:00:00 GMT",
+    ],
+)
+def test_a_date_without_a_time_that_a_clock_can_show_changes_nothing(date: str) -> None:
     """The last one counts."""
     scene = Scene()
     assert scene.times.hear(HOST, DATE)
     assert not scene.times.hear(HOST, date)
     assert scene.times.now(HOST) == TIME
+
+
+@pytest.mark.parametrize(("moved", "is_believed"), [(-901, False), (-900, True), (900, True), (901, False)])
+def test_a_clock_moves_by_no_more_than_is_allowed(moved: int, *, is_believed: bool) -> None:
+    """From what it shows, with the time that has passed."""
+    scene = Scene()
+    scene.times.hear(HOST, DATE)
+    scene.steady.time += 3600
+    date = format_datetime(datetime.fromtimestamp(TIME + 3600 + moved, UTC), usegmt=True)
+    assert scene.times.hear(HOST, date, most=900.0) is is_believed
+    assert scene.times.now(HOST) == TIME + 3600 + (moved if is_believed else 0)
 
 
 def test_a_clock_can_be_set_back_to_what_it_was() -> None:

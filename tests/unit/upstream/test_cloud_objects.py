@@ -245,6 +245,14 @@ async def test_a_reply_that_is_not_the_clouds_form_is_no_completion(body: str) -
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 """1,700,000,000 s, at which a `FakeClock` begins."""
 
+FALSE_DATES = (
+    "Thu, 01 Jan 1970 00:00:00 GMT",
+    "Tue, 14 Nov 2023 20:13:20 GMT",
+    "Fri, 31 Dec 2199 23:59:59 GMT",
+    "Wed, 15 Nov 2023 22:13:20 GMT",
+)
+"""Dates far from `DATE`."""
+
 
 @pytest.mark.parametrize("ahead", [-90_000.0, 90_000.0])
 async def test_a_request_that_was_signed_by_a_wrong_clock_is_sent_once_more_by_the_stores(ahead: float) -> None:
@@ -301,15 +309,39 @@ async def test_the_stores_time_is_asked_for_once(status: int) -> None:
 async def test_the_stores_time_is_asked_for_again_after_a_minute() -> None:
     """A wrong one is mended so, although the gateway itself asks the store for nothing else. Unreachable: it counts."""
     scene = Scene(
-        reply(headers={"date": "Tue, 14 Nov 2023 20:13:20 GMT", "etag": "e", "content-length": "7"}),
+        reply(headers={"date": "Tue, 14 Nov 2023 22:03:20 GMT", "etag": "e", "content-length": "7"}),
         reply(headers={"date": DATE, "etag": "e", "content-length": "7"}),
         TransportError("refused", sent=False),
     )
-    assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_000 - 7200
+    assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_000 - 600
     scene.passed += 61
     assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_000
     scene.passed += 61
     assert await scene.tags.now(BUCKET, "k", a_call()) == 1_700_000_061
+
+
+@pytest.mark.parametrize("date", FALSE_DATES)
+async def test_a_date_that_cannot_be_beside_an_accepted_signature_is_not_believed(date: str) -> None:
+    """A box on the way without a clock writes such ones."""
+    scene = Scene(reply(headers={"date": date, "etag": "e", "content-length": "7"}))
+    for _ in range(2):
+        await scene.tag()
+    assert all("q-sign-time=1699999940" in each.target for each in scene.transport.requests)
+
+
+async def test_the_date_of_a_store_that_refuses_what_was_signed_by_it_is_forgotten() -> None:
+    """The next request is signed by our clock again."""
+    late = "<Error><Code>RequestTimeTooSkewed</Code></Error>"
+    wrong = {"date": FALSE_DATES[-1]}
+    scene = Scene(
+        reply(status=403, headers=wrong),
+        reply(status=403, headers=wrong),
+        reply(status=403, headers=wrong, body=late.encode()),
+        reply(headers={"etag": "e"}),
+    )
+    assert await scene.refused() == r.ERROR_REASON_CLOCK_SKEW
+    assert await scene.tag() == "e"
+    assert "q-sign-time=1699999940" in scene.transport.requests[-1].target
 
 
 async def test_without_an_answer_of_the_store_its_time_is_not_known() -> None:

@@ -258,7 +258,8 @@ async def test_a_host_that_fails_few_callers_again_and_again_is_told_until_it_an
         assert scene.limiters.problem(BUCKET.name) == "", number
         scene.cloud.failures.append(SICK)
         await scene.reason_of_next()
-    assert scene.limiters.problem(BUCKET.name) == f"its last {FAILURES_IN_A_ROW} requests failed"
+    told = scene.limiters.problem(BUCKET.name)
+    assert told == f"its last {FAILURES_IN_A_ROW} requests failed; last failure: {SICK.message}"
     scene.cloud.failures.append(UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "no"))
     await scene.reason_of_next()
     assert scene.limiters.problem(BUCKET.name) == ""
