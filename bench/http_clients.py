@@ -6,6 +6,7 @@ those that are no part of the product.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def serve(name: str, upstream_port: str) -> None:
         return candidate(name)(**settings)
 
     vars(upstream)["BuiltinTransport"] = make  # a refused client is no choice of the settings
-    event_loop.run(main(upstream_port))
+    options = argparse.Namespace(upstream_port=upstream_port, token_hash=None, callbacks=False, poll=None)
+    event_loop.run(main(options))
 
 
 def compare() -> None:

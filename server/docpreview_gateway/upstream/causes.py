@@ -82,10 +82,8 @@ def of_connecting(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return of_certificate(error)
     if isinstance(error, ssl.SSLError):
-        return (
-            _HANDSHAKES.get(getattr(error, "reason", None) or "")
-            or f"TLS failed: {_SSL_FRAME.sub('', str(error.args[-1]))}"
-        )
+        known = _HANDSHAKES.get(getattr(error, "reason", None) or "")
+        return known or f"TLS failed: {_SSL_FRAME.sub('', str(error.args[-1]))}"
     if isinstance(error, socket.gaierror):
         return _NAMES.get(error.errno or 0, "name cannot be resolved")
     if isinstance(error, UnicodeError):
