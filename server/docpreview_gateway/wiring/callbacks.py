@@ -52,6 +52,7 @@ class Callbacks:
         # With shared state the workers hear of each other's reads as replicas do.
         admin = Path(worker.admin) if worker is not None and settings.shared_state.url is None else None
         self._siblings = None if admin is None else Siblings(admin.parent, admin.stem)
+        self._watching: Watching | None = None
         self.trust = Trust(elapsed, self._telemetry)
         telemetry.settle_by(self.trust.settle)
 
@@ -60,6 +61,11 @@ class Callbacks:
         if self._settings.public_url is None or self._settings.mode == "queue":
             return ""
         return f"{str(self._settings.public_url).rstrip('/')}/{self._tokens.token(bucket.name, self._clock.now())}"
+
+    def read(self, job: PreviewJob) -> None:
+        """A call of this process has read a job: who watches it need not wait for a poll."""
+        if self._watching is not None:
+            self._watching.saw(job)
 
     @asynccontextmanager
     async def serving(  # noqa: PLR0913 - what hints are made from
@@ -76,6 +82,7 @@ class Callbacks:
 
         `ended`, `times` and `came` are those of `Hints`.
         """
+        self._watching = watching
         if self._settings.listen is None:
             yield 0
             return

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
@@ -109,7 +108,6 @@ class Gateway:
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
         self._streams = Streams()
-        self._watched: Watching | None = None
         self._connections = Connections(MOST_CONNECTIONS, self._streams.peers)
         PrometheusCallers(self._observed.registry, self._connections, self._streams)
         self.registry = self._observed.registry
@@ -156,7 +154,6 @@ class Gateway:
         )
         watching = self._watching(upstream, times, cloud.feed, callbacks, shared=authentication is not None)
         stack.push_async_callback(watching.close)
-        self._watched = watching
         await self._admin(stack)
         made = self._creates(cloud, buckets, times, access, known, callbacks, webhooks)
         creates = await stack.enter_async_context(made)
@@ -179,10 +176,6 @@ class Gateway:
         )
         await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
-    def _read(self, job: PreviewJob) -> None:
-        if self._watched is not None:
-            self._watched.saw(job)
-
     def _cloud(
         self, credentials: HeldCredentials, times: CloudTimes, callbacks: Callbacks, webhooks: OutgoingWebhooks
     ) -> AbstractAsyncContextManager[CloudParts]:
@@ -194,7 +187,6 @@ class Gateway:
             observed=self._observed,
             callbacks=callbacks,
             job_ended=webhooks.told,
-            job_read=self._read,
         )
 
     @asynccontextmanager

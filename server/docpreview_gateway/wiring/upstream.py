@@ -67,13 +67,11 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     observed: Observability,
     callbacks: Callbacks | None = None,
     job_ended: Callable[[PreviewJob], None] | None = None,
-    job_read: Callable[[PreviewJob], None] | None = None,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections.
 
     Creates ask the cloud to call `callbacks`, whose trust learns what callbacks have told other replicas; None: for
-    parts that create and watch nothing. `job_ended` gets the jobs of which this process sees the end,
-    `job_read` each that it reads by itself.
+    parts that create and watch nothing. `job_ended` gets the jobs of which this process sees the end.
     """
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
@@ -92,7 +90,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         )
         client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
-        attempts = concurrency_limited(observed.attempts(client, job_ended, job_read), limiters)
+        attempts = concurrency_limited(
+            observed.attempts(client, job_ended, None if callbacks is None else callbacks.read), limiters
+        )
         if (account := settings.limits.account) is not None:
             attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
         calls: Upstream = Retrying(
