@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.builtin_transport import BuiltinTransport
@@ -81,18 +80,19 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         )
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
-        connect = partial(
-            CloudClient,
+        client = CloudClient(
+            transport,
+            credentials,
+            times,
             telemetry=telemetry,
             timeout_seconds=timeout,
+            fence_slack=settings.ledger.fence_slack_seconds,
             budget=budget,
             callback_url=_no_url if callbacks is None else callbacks.url,
         )
-        client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
-        attempts = concurrency_limited(
-            observed.attempts(client, job_ended, None if callbacks is None else callbacks.read), limiters
-        )
+        job_read = None if callbacks is None else callbacks.read
+        attempts = concurrency_limited(observed.attempts(client, job_ended, job_read), limiters)
         if (account := settings.limits.account) is not None:
             attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
         calls: Upstream = Retrying(
@@ -101,12 +101,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         shared = await _shared(settings, stack, observed)
         reads = None
         if shared is not None:
+            freshness = settings.cache.freshness()
             calls = reads = SharedReads(
-                calls,
-                shared.single_flight,
-                freshness=settings.cache.freshness(),
-                clock=clock,
-                telemetry=telemetry,
+                calls, shared.single_flight, freshness=freshness, clock=clock, telemetry=telemetry
             )
         # With shared state the answer may come from another replica and need no permit here.
         shed_if_late = limiters.shed_if_late if shared is None else None
