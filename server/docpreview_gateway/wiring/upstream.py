@@ -75,9 +75,8 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
     # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
     clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(
-            http_transport(settings, str(settings.upstream.endpoint) if settings.upstream.endpoint else None)
-        )
+        endpoint = settings.upstream.endpoint
+        transport = await stack.enter_async_context(http_transport(settings, str(endpoint) if endpoint else None))
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         client = CloudClient(
