@@ -79,16 +79,9 @@ async def cloud_parts(  # noqa: PLR0913 - what the parts are made from
         transport = await stack.enter_async_context(http_transport(settings, str(endpoint) if endpoint else None))
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
-        client = CloudClient(
-            transport,
-            credentials,
-            times,
-            telemetry=telemetry,
-            timeout_seconds=timeout,
-            fence_slack=settings.ledger.fence_slack_seconds,
-            budget=budget,
-            callback_url=_no_url if callbacks is None else callbacks.url,
-        )
+        slack, url = settings.ledger.fence_slack_seconds, _no_url if callbacks is None else callbacks.url
+        connect = partial(CloudClient, telemetry=telemetry, timeout_seconds=timeout, fence_slack=slack, budget=budget)
+        client = connect(transport, credentials, times, callback_url=url)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         job_read = None if callbacks is None else callbacks.read
         attempts = concurrency_limited(observed.attempts(client, job_ended, job_read), limiters)
