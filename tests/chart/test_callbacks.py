@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.chart.helm import Manifest, manifests, one, rendered, rendered_notes
+from tests.chart.helm import Manifest, manifests, one, refused, rendered, rendered_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +79,11 @@ def test_the_notes_say_what_a_firewall_lets_pass_and_whether_something_has_to_le
 def test_the_notes_name_the_command_that_tells_the_queues(tmp_path: Path) -> None:
     notes = rendered_notes(tmp_path, "production", "--set", "callbacks.mode=queue")
     assert "told by `docpreview-gateway callbacks configure`" in notes
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "Previews.Example.com", "a_b.example.com", "previews"])
+def test_an_ingress_has_a_host_that_kubernetes_takes(host: str) -> None:
+    options = ("--set", f"callbacks.publicUrl=https://{host}/cb,callbacks.ingress.enabled=true")
+    assert f"an Ingress or HTTPRoute leads from a DNS name of small letters, digits and hyphens, not from {host}" in (
+        refused("production", *options)
+    )

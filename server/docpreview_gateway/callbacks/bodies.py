@@ -17,17 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_BODY_BYTES = 1024 * 1024
-"""A callback has the job as a read has it: with its pages."""
+"""What is looked at of a body: a callback has the job as a read has it, with all of its pages behind its id."""
 
 MOST_JOBS = 20
 """Ids that are taken from one callback: the vendor sends one."""
 
 _ID = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
+_ID_IN_PART = re.compile(rb'"JobId"\s*:\s*"([A-Za-z0-9]{1,64})"|<JobId>([A-Za-z0-9]{1,64})</JobId>')
 
 
 def job_ids(body: bytes) -> list[str]:
-    """The ids of a callback's jobs, each once, at most MOST_JOBS; none of what is no callback."""
-    found = _of_json(body) if body.lstrip()[:1] in {b"{", b"["} else _of_xml(body)
+    """The ids of a callback's jobs, each once, at most MOST_JOBS; none of what is no callback.
+
+    Of a body of MAX_BODY_BYTES the rest may be missing: what looks like an id there is one.
+    """
+    if len(body) >= MAX_BODY_BYTES:
+        found: Iterable[object] = (json_id.decode() or xml_id.decode() for json_id, xml_id in _ID_IN_PART.findall(body))
+    else:
+        found = _of_json(body) if body.lstrip()[:1] in {b"{", b"["} else _of_xml(body)
     valid = (each for each in found if isinstance(each, str) and _ID.fullmatch(each))
     return list(dict.fromkeys(valid))[:MOST_JOBS]
 

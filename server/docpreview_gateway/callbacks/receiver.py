@@ -34,6 +34,9 @@ MOST_CONNECTIONS = 1000
 OF_PEER, OF_ALL = Rate(200, 2000), Rate(400, 4000)
 """Most callbacks with a token of ours, from one address and in all. Behind an Ingress all have its address."""
 
+MOST_BODY_BYTES = 8 * MAX_BODY_BYTES
+"""A sender may write so much until it is cut off: one that is not read to its end would have no answer."""
+
 MOST_NONCE = 64
 FORGET_AFTER = 1000
 """Callbacks after which addresses are forgotten that have sent none lately."""
@@ -110,13 +113,14 @@ class Receiver:
 
 
 async def _body(request: web.BaseRequest) -> bytes:
-    """The body; empty for one that is too large, or does not come whole."""
-    parts = bytearray()
+    """The first MAX_BODY_BYTES of the body; empty for one that does not come whole, or is far larger."""
+    kept, size = bytearray(), 0
     # What aiohttp raises for a sender that goes away, or breaks off a chunk.
     with suppress(OSError, web.RequestPayloadError, ClientError):
         async for part in request.content.iter_any():
-            parts += part
-            if len(parts) > MAX_BODY_BYTES:
+            size += len(part)
+            if size > MOST_BODY_BYTES:
                 return b""
-        return bytes(parts)
+            kept += part[: MAX_BODY_BYTES - len(kept)]
+        return bytes(kept)
     return b""

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import structlog
+
 from docpreview.v1.preview_job_pb2 import PreviewJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = structlog.get_logger()
 
 ENDS = 20
 """Ended jobs of a queue that count: the last ones."""
@@ -77,8 +81,13 @@ class Trust:
             ends.popleft()
         came = sum(came for _, _, came in ends)
         works = len(ends) >= LEAST and came >= SHARE * len(ends)
-        if works != self._works.get(queue):
+        before = self._works.get(queue)
+        if works != before:
             self._works[queue] = works
+            if works:
+                log.info("callbacks of a queue are relied upon", bucket=queue[0], queue=queue[1])
+            elif before:
+                log.info("callbacks of a queue are not relied upon any more", bucket=queue[0], queue=queue[1])
             self._telemetry.working(*queue, works)
         return works
 

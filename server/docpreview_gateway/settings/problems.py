@@ -32,8 +32,8 @@ _WORDS = {
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "has a character that it may not have",
     "path_type": "must be the path of a file or folder",
-    "url_parsing": "must be an address with its scheme",
-    "url_scheme": "must be an address with its scheme",
+    "url_parsing": "must be an address with its scheme, a host and, if any, a port up to 65535",
+    "url_scheme": "must be an address that begins with http:// or https://",
     "url_type": "must be an address with its scheme",
 }
 """The words of YAML for kinds of errors that the library tells in those of Python."""

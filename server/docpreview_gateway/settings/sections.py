@@ -52,6 +52,8 @@ MOST_CALLBACK_URL = 77
 def _callback_url(value: AnyHttpUrl) -> AnyHttpUrl:
     if value.username or value.password or value.query or value.fragment:
         raise ValueError("must be scheme, host, port and path only, such as https://previews.example.com/callback")
+    if re.search("%(?![0-9A-Fa-f]{2})", str(value)):
+        raise ValueError("has a % without two hexadecimal digits")
     if (length := len(str(value).rstrip("/"))) > MOST_CALLBACK_URL:
         raise ValueError(
             f"has {length} characters, and may have {MOST_CALLBACK_URL}: the cloud takes addresses of 100, and a slash "

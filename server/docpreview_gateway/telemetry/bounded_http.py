@@ -31,6 +31,9 @@ ANSWER_SECONDS = 30.0
 NOT_HTTP_SECONDS = 60.0
 """Shortest time between log lines of requests that are no HTTP."""
 
+_OURS = {"Server": "docpreview-gateway"}
+"""In the place of the library's name and version, and Python's."""
+
 log = structlog.get_logger()
 
 
@@ -62,6 +65,25 @@ class _ServerLog(logging.LoggerAdapter[logging.Logger]):
             super().log(level, msg, *args, exc_info=exc_info, **kwargs)
 
 
+class _Connection(web.RequestHandler):
+    """Answers what is no HTTP with its status alone: the library's own words quote the request."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Called by aiohttp for a request that cannot be read, or whose handler has failed."""
+        super().handle_error(request, status, exc, message)
+        answer = web.Response(status=status, headers=_OURS)
+        answer.force_close()
+        return answer
+
+
 class BoundedServer(web.Server):
     """Answers requests by `answer`, and closes each connection after its first request.
 
@@ -87,6 +109,10 @@ class BoundedServer(web.Server):
         self._most = most
         self._head_seconds, self._answer_seconds = head_seconds, answer_seconds
         self._open: dict[web.RequestHandler, _Open] = {}
+
+    def __call__(self) -> web.RequestHandler:
+        """Called by the loop for each connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Called by aiohttp for each accepted connection."""
@@ -121,6 +147,8 @@ class BoundedServer(web.Server):
             response = await self._answer(request)
         except web.HTTPException as error:
             error.force_close()
+            error.headers.update(_OURS)
             raise
         response.force_close()
+        response.headers.update(_OURS)
         return response

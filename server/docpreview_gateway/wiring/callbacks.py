@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from docpreview_gateway.callbacks.hints import Hints
 from docpreview_gateway.callbacks.receiver import Receiver
 from docpreview_gateway.callbacks.siblings import Siblings
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.wiring.gateway import Worker
+
+log = structlog.get_logger()
 
 
 class Callbacks:
@@ -115,6 +119,7 @@ class Callbacks:
                 )
             except OSError as error:
                 raise StartError(why_not("callbacks.listen", self._settings.listen)) from error
+            log.info("callbacks are taken", address=str(self._settings.public_url), port=port)
             yield port
 
     def _telling(self, watching: Watching) -> Callable[[Bucket, PreviewJob], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -84,10 +85,51 @@ async def test_strangers_use_up_nothing_of_the_rate() -> None:
     assert taken.jobs == ["d1"]
 
 
-async def test_a_body_that_is_too_large_is_no_callback() -> None:
+@pytest.mark.parametrize("body", [CALLBACK, b"<Response><JobsDetail><JobId>d1</JobId></JobsDetail></Response>"])
+async def test_of_a_job_of_thousands_of_pages_the_beginning_is_looked_at(body: bytes) -> None:
     taken = Taken()
     async with taken.port() as vendor:
-        answer = await vendor.post("right", content=CALLBACK + b" " * MAX_BODY_BYTES)
-    assert answer.status_code == 200
+        answer = await vendor.post("right", content=body[:-2] + b" " * MAX_BODY_BYTES + body[-2:])
+    assert (answer.status_code, taken.jobs) == (200, ["d1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"no gzip", {"content-encoding": "gzip"}),
+        (b"no zstd", {"content-encoding": "zstd"}),
+        (b" " * MAX_BODY_BYTES * 2, {}),
+    ],
+    ids=["gzip", "zstd", "large"],
+)
+async def test_a_body_of_another_form_is_answered_as_any_other(content: bytes, headers: dict[str, str]) -> None:
+    taken = Taken()
+    async with taken.port() as vendor:
+        answer = await vendor.post("right", content=content, headers=headers)
+    assert (answer.status_code, answer.content, taken.jobs) == (200, b"", [])
     assert taken.counted == ["malformed"]
-    assert taken.jobs == []
+
+
+async def test_a_sender_that_goes_away_in_the_middle_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    taken, arrived = Taken(), asyncio.Event()
+    taken.callback = lambda outcome: arrived.set()  # type: ignore[method-assign]  # noqa: ARG005
+    async with taken.port() as vendor:
+        port = vendor.base_url.port
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /cb/right HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(5):
+            await arrived.wait()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_what_is_no_http_is_answered_without_its_words_or_the_names_of_libraries() -> None:
+    async with Taken().port() as vendor:
+        for request in (b"nonsense secret\r\n\r\n", b"GET /cb/secret HTTP/1.1\r\nHost: h\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", vendor.base_url.port)
+            writer.write(request)
+            answer = await reader.read()
+            writer.close()
+            assert b"Server: docpreview-gateway" in answer
+            assert not [word for word in (b"secret", b"aiohttp", b"Python") if word in answer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.callbacks.trust import ENDS, GRACE_SECONDS, HOUR, LEAST, Trust
@@ -141,3 +142,18 @@ def test_what_is_known_by_now_is_recorded_without_another_job() -> None:
     scene.trust.settle()
     assert scene.ends == [True] * LEAST + [False] * LEAST
     assert scene.told == [("docs", "p1", False), ("docs", "p1", True), ("docs", "p1", False)]
+
+
+def test_a_change_is_told_in_the_log_once() -> None:
+    scene = Scene()
+    with capture_logs() as logs:
+        assert not scene.trust.works("docs", "p1")
+        scene.come(ENDS)
+        for _ in range(2):
+            assert scene.trust.works("docs", "p1")
+        scene.miss(ENDS)
+        assert not scene.trust.works("docs", "p1")
+    assert [line["event"] for line in logs] == [
+        "callbacks of a queue are relied upon",
+        "callbacks of a queue are not relied upon any more",
+    ]
