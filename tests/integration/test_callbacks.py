@@ -46,7 +46,7 @@ async def test_watchers_hear_of_the_end_at_once_by_a_single_read(emulator: Emula
         for done in await asyncio.gather(*waiting):
             assert done.state == PreviewJob.STATE_SUCCESS
         assert reads(emulator) == before + 1
-        assert outcomes(gateway) == {"read": 1}
+        await until(lambda: outcomes(gateway) == {"read": 1})
 
 
 async def test_a_callback_that_comes_twice_or_again_later_is_read_once(emulator: Emulator) -> None:

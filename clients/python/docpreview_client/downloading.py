@@ -87,6 +87,7 @@ class Download:
         self._parallel = parallel
         self._progress = progress
         self._names = page_files.names(addresses.job)
+        self._has_failed = False
         self._done = 0
         self._bytes = 0
         self._save_at = 0.0
@@ -110,7 +111,13 @@ class Download:
 
     async def _bounded(self, storage: Storage, number: int, permits: asyncio.Semaphore) -> None:
         async with permits:
-            await self._fetch(storage, number)
+            if self._has_failed:  # the next in turn is woken before it is cancelled
+                return
+            try:
+                await self._fetch(storage, number)
+            except errors.DocPreviewError:
+                self._has_failed = True
+                raise
         name = self._names[number]
         self._directory.complete(name)
         self._done, self._bytes = self._done + 1, self._bytes + self._directory.size(name)
