@@ -133,8 +133,10 @@ def _said(job: Job, kind: Kind | None, jobs: JobTable) -> Job:
     if kind is Kind.OTHER_STATE:
         return replace(job, state=State.FAILED if job.state is State.SUCCESS else State.SUCCESS)
     if kind is Kind.OTHER_JOB:
-        others = (other.job_id for other in jobs.all() if other.bucket == job.bucket and other.job_id != job.job_id)
-        return replace(job, job_id=next(others, "d" + secrets.token_hex(16)))
+        others = [other for other in jobs.all() if other.bucket == job.bucket and other.job_id != job.job_id]
+        unfinished = [other for other in others if not other.state.is_final]
+        named = next(iter(unfinished or others), None)
+        return replace(job, job_id="d" + secrets.token_hex(16) if named is None else named.job_id)
     return job
 
 

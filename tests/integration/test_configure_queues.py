@@ -199,7 +199,7 @@ def test_a_token_that_the_cloud_quotes_is_not_shown(scene: Scene) -> None:
     quoted = f"{BASE}/{scene.token} is no address"
     scene.emulator.add_fault("error", "update_queue", status=400, code="InvalidArgument", message=quoted)
     result = scene.run("--yes")
-    assert (result.exit_code, f"{BASE}/<token> is no address" in result.output) == (1, True)
+    assert (result.exit_code, f"{BASE}/... is no address" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize("kind", ["throttle", "error", "drop_before", "garbage"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.callbacks.queue_addresses import TOKEN, QueueAddresses
+from docpreview_gateway.callbacks.queue_addresses import QueueAddresses
 from docpreview_gateway.callbacks.tokens import CallbackTokens
 from docpreview_gateway.doctor.diagnosis import Finding, remedy_of
 from docpreview_gateway.model.errors import ForeignReply, GatewayError
@@ -95,10 +95,7 @@ class QueueCallbacks:
                 now.bucket, NoticedQueue(now.queue.queue_id, now.queue.name, now.queue.state, notify)
             )
         except GatewayError as error:
-            refused = self._refused(now.name, error, now.bucket, WRITE_RIGHT)
-            # The cloud may quote what it refuses.
-            token = notify.url.rpartition("/")[2]
-            return refused._replace(problem=refused.problem.replace(token, TOKEN)) if token else refused
+            return self._refused(now.name, error, now.bucket, WRITE_RIGHT)
         after = await self._now(before)
         if isinstance(after, Refused):
             return after
