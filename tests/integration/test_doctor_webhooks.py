@@ -92,7 +92,7 @@ async def test_a_receiver_that_is_not_there_or_not_trusted_is_a_problem(tmp_path
     async with await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context) as server:
         port = server.sockets[0].getsockname()[1]
         (untrusted,), _ = await findings(tmp_path, f"https://localhost:{port}/", send=True)
-    assert (untrusted.level, "not trusted" in untrusted.result) == ("problem", True)
+    assert (untrusted.level, "not of a trusted authority" in untrusted.result) == ("problem", True)
     assert "an authority that this machine trusts" in untrusted.remedy
 
 
