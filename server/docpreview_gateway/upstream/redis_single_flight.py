@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError, Script, expect
 from docpreview_gateway.storage.redis_keys import prefix
-from docpreview_gateway.upstream.policies.cache_entries import FRESH_IN_LUA
+from docpreview_gateway.upstream.policies.cache_entries import FRESH_IN_LUA, NEWER_IN_LUA
 from docpreview_gateway.upstream.ports import Role, Turn
 
 if TYPE_CHECKING:
@@ -65,9 +65,12 @@ _RENEW = Script(f"""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], {_milliseconds(LEASE_SECONDS)})
 """)
-# A leader whose lease has passed to another replica leaves nothing: the other one's result is newer.
-_END = Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+# A leader whose lease has passed to another replica leaves nothing: the other one's result is newer. One whose lease
+# has merely ended, because its process stood still, leaves what it has read unless there is something newer.
+_END = Script(f"""{NEWER_IN_LUA}
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+if not owner and is_newer(redis.call('GET', KEYS[3]), ARGV[4]) then return 0 end
 redis.call('DEL', KEYS[1])
 if ARGV[5] ~= '0' then redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5]) end
 local waiting = redis.call('SMEMBERS', KEYS[2])

@@ -231,6 +231,29 @@ class TestTurn:
             assert await one.get(KEY) is None
             assert b"another" in redis_server.command("GET", LEASE)
 
+    async def test_a_leader_that_stood_still_until_its_lease_ended_tells_what_it_has_read(
+        self, redis_server: RedisServer
+    ) -> None:
+        """Nobody else may read the job for minutes. It replaces nothing that was read later."""
+        async with listening(redis_server.url) as one, listening(redis_server.url) as other:
+            await one.turn(KEY, NOW, no_cache=False)
+            with other.subscribe(KEY) as results:
+                await other.turn(KEY, NOW, no_cache=False)
+                redis_server.command("DEL", LEASE)
+                one.end(KEY, envelope(), 60)
+                assert await results.next(5) == envelope()
+            assert await other.get(KEY) == envelope()
+            await one.turn(KEY, NOW, no_cache=True)
+            newer = encode(KEY, Entry(None, NOW + 60, NOW + 120))
+            await other.store(KEY, newer, 60)
+            redis_server.command("DEL", LEASE)
+            with other.subscribe(KEY) as results:
+                await other.ask(KEY, 5)
+                one.end(KEY, envelope(), 60)
+                await one.close()
+                assert await results.next(0.2) is None
+            assert await other.get(KEY) == newer
+
     async def test_a_cancelled_look_leaves_no_lease(self, redis_server: RedisServer) -> None:
         """Whatever the moment: the server may have given it already."""
         async with listening(redis_server.url) as one:

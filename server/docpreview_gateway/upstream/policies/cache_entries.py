@@ -39,6 +39,16 @@ end
 """
 """`Entry.is_fresh` of an envelope, in the language of Redis scripts; of which key it is, is not looked at."""
 
+NEWER_IN_LUA = f"""
+local function is_newer(envelope, other)
+  if not envelope or #envelope < {_HEAD.size} or #other < {_HEAD.size} then return false end
+  local _, read_at = struct.unpack('>Bd', envelope)
+  local _, other_read_at = struct.unpack('>Bd', other)
+  return read_at > other_read_at
+end
+"""
+"""Whether an envelope, false for none, was read after another one, in the language of Redis scripts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
