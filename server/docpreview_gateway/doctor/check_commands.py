@@ -35,7 +35,8 @@ def check_config(
         fail(mistakes, USAGE)
     if settings.policy.file is not None:
         typer.echo(f"ok: {_callers(settings)} caller(s)")
-    for warning in [*_warnings(settings), *(port.problem for port in found if port.problem)]:
+    secrets = [] if elsewhere else _webhook_warnings(settings)
+    for warning in [*_warnings(settings), *secrets, *(port.problem for port in found if port.problem)]:
         typer.echo(f"warning: {warning}", err=True)
     for port in found:
         if port.in_use and not port.problem:
@@ -76,6 +77,18 @@ def _warnings(settings: Settings) -> list[str]:
         return policy_warnings(settings.policy.file, settings.processes, settings.buckets)
     anonymous = settings.limits.anonymous.caller(ANONYMOUS.name)
     return budget_warnings("limits.anonymous.budget", anonymous, settings.processes)
+
+
+def _webhook_warnings(settings: Settings) -> list[str]:
+    """Targets that get nothing, since their secrets are missing; the gateway starts all the same."""
+    from docpreview_gateway.webhooks.secret_files import unusable  # noqa: PLC0415 - as for `load`
+    from docpreview_gateway.wiring.access import load_directory  # noqa: PLC0415
+
+    if settings.policy.file is None:
+        return []
+    targets = load_directory(settings).webhooks.values()
+    found = ((target, unusable(target.secret_file)) for target in targets)
+    return [f"webhooks.{target.name}.secret_file: {target.secret_file}: {why}" for target, why in found if why]
 
 
 def _callers(settings: Settings) -> int:

@@ -18,9 +18,10 @@ import aiohttp
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError, of_expiry
 from docpreview_gateway.doctor.local_checks import secret_mode
 from docpreview_gateway.doctor.network import SystemNetwork
-from docpreview_gateway.model.webhooks import parse_secrets, signature_headers
+from docpreview_gateway.model.webhooks import signature_headers
 from docpreview_gateway.webhooks.events import CONTENT_TYPE, SOURCE, TEST
-from docpreview_gateway.webhooks.sender import TIMEOUT_SECONDS
+from docpreview_gateway.webhooks.secret_files import read_secrets, unusable
+from docpreview_gateway.webhooks.sender import AGENT, TIMEOUT_SECONDS
 from docpreview_gateway.wiring.access import load_directory
 from docpreview_gateway.wiring.reloading import InvalidFileError
 
@@ -47,12 +48,15 @@ async def webhook_findings(settings: Settings, clock: Clock, *, send: bool) -> l
 
 async def _target(target: WebhookTarget, clock: Clock, *, send: bool) -> list[Finding]:
     name = f"webhooks.{target.name}"
+    if why := unusable(target.secret_file):
+        remedy = f"correct {name}.secret_file; until then its events wait, for a day at most"
+        return [Finding("webhooks", name, f"its secret cannot be used: {target.secret_file}: {why}", remedy)]
     modes = list(secret_mode("webhooks", f"the secret of {name}", target.secret_file))
     try:
         async with asyncio.timeout(SECONDS):
             end = await _connected(target.url)
     except (NetworkError, TimeoutError) as error:
-        remedy = f"correct {name}.url, or let this machine reach it: firewalls, networkPolicy.extraEgress of the chart"
+        remedy = f"correct {name}.url, or let this machine reach it: firewalls, networkPolicy.webhooks of the chart"
         if "certificate" in str(error):
             remedy = "give the receiver a certificate of an authority that this machine trusts, with the chain"
         return [*modes, Finding("webhooks", name, str(error) or "no connection in time", remedy)]
@@ -93,8 +97,9 @@ async def _sent(name: str, target: WebhookTarget, clock: Clock) -> Finding:
         }
     ).encode()
     try:
-        text = await asyncio.to_thread(target.secret_file.read_text, "ascii")
-        headers = signature_headers(event, int(now), body, parse_secrets(text)) | {"content-type": CONTENT_TYPE}
+        keys = await asyncio.to_thread(read_secrets, target.secret_file)
+        headers = signature_headers(event, int(now), body, keys)
+        headers |= {"content-type": CONTENT_TYPE, "user-agent": AGENT}
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), trust_env=False) as session,
             session.post(target.url, data=body, headers=headers, allow_redirects=False) as reply,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import aiohttp
 
-from docpreview_gateway.model.webhooks import SecretsError, parse_secrets, signature_headers
+from docpreview_gateway.model.webhooks import SecretsError, signature_headers
 from docpreview_gateway.webhooks.events import CONTENT_TYPE
+from docpreview_gateway.webhooks.secret_files import read_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.webhooks import WebhookTarget
 
 TIMEOUT_SECONDS = 15.0
+
+AGENT = "docpreview-gateway"
 
 Outcome = Literal["delivered", "gone", "refused", "unreachable", "timeout", "secret", "unknown"]
 """What came of an attempt.
@@ -46,11 +49,11 @@ class Sender:
         """POST a signed event, once, within 15 s. Redirects are not followed, proxies not used."""
         try:
             # Read each time, in a thread: a replaced secret counts at once, and none stays in memory.
-            text = await asyncio.to_thread(target.secret_file.read_text, "ascii")
-            headers = signature_headers(event_id, int(self._clock.now()), body, parse_secrets(text))
-        except (OSError, UnicodeDecodeError, SecretsError) as error:
-            return Answer("secret", type(error).__name__)
-        headers |= {"content-type": CONTENT_TYPE, "user-agent": "docpreview-gateway"}
+            found = await asyncio.to_thread(read_secrets, target.secret_file)
+        except SecretsError as error:
+            return Answer("secret", str(error))
+        headers = signature_headers(event_id, int(self._clock.now()), body, found)
+        headers |= {"content-type": CONTENT_TYPE, "user-agent": AGENT}
         try:
             async with self._session.post(target.url, data=body, headers=headers, allow_redirects=False) as reply:
                 return Answer(_outcome(reply.status), f"status {reply.status}")
