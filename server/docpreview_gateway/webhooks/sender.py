@@ -71,10 +71,11 @@ def _outcome(status: int) -> Outcome:
 
 @asynccontextmanager
 async def sender(clock: Clock) -> AsyncIterator[Sender]:
-    """A sender, with connections of its own."""
+    """A sender. Each event has a connection of its own: one that is kept may be closed just as it is used again."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     jar = aiohttp.DummyCookieJar()
+    connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(
-        timeout=timeout, trust_env=False, cookie_jar=jar, auto_decompress=False
+        connector=connector, timeout=timeout, trust_env=False, cookie_jar=jar, auto_decompress=False
     ) as session:
         yield Sender(session, clock)
