@@ -191,7 +191,7 @@ def report_memory(rounds: int, watches: int) -> None:
         print(f"{name:<20}{min(sizes):>8.1f}{median(sizes):>8.1f}{max(sizes):>8.1f}")
     own = median(gateway) - median(bare)
     verdict = "reached" if median(gateway) <= AIM else "not reached"
-    print(f"the gateway's own part of a Watch: {own:.1f} KiB; aim for all of it: {AIM:.0f} KiB {verdict}")
+    print(f"the gateway's own part of a Watch: {own:.1f} KiB; the aim for a whole Watch, {AIM:.0f} KiB, is {verdict}")
 
 
 if __name__ == "__main__":
