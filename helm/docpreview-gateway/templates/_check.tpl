@@ -53,12 +53,12 @@
 {{- if not (regexMatch "^https?://[^/?#@]+(/[^?#]*)?$" $callbacks.publicUrl) }}
 {{- fail "callbacks.publicUrl: must be scheme, host, port and path only, such as https://previews.example.com/callback" }}
 {{- end }}
+{{- if gt (len (trimSuffix "/" $callbacks.publicUrl)) 77 }}
+{{- fail "callbacks.publicUrl: may have 77 characters: the cloud takes addresses of 100, and a slash and a token of 22 are appended" }}
+{{- end }}
 {{- $host := regexReplaceAll ":[0-9]+$" (urlParse $callbacks.publicUrl).host "" }}
 {{- if and (or $callbacks.ingress.enabled $callbacks.httpRoute.enabled) (or (not (regexMatch "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$" $host)) (regexMatch "^[0-9.]+$" $host)) }}
 {{- fail (printf "callbacks.publicUrl: an Ingress or HTTPRoute leads from a DNS name of small letters, digits and hyphens, not from %s" $host) }}
-{{- end }}
-{{- if gt (len (trimSuffix "/" $callbacks.publicUrl)) 77 }}
-{{- fail "callbacks.publicUrl: may have 77 characters: the cloud takes addresses of 100, and a slash and a token of 22 are appended" }}
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callbacks) }}
 {{- fail "networkPolicy.callbacks: who passes callbacks on to the pods? Name the pods of the Ingress controller or of the Gateway, such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]" }}
