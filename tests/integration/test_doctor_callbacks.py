@@ -14,7 +14,7 @@ from docpreview_gateway.doctor.callback_checks import callback_findings
 from docpreview_gateway.settings.sections import CallbackSettings, LedgerSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.system_clock import SystemClock
-from tests.integration.callback_worlds import free_port
+from tests.edge_process import free_port
 from tests.integration.conftest import settings
 
 if TYPE_CHECKING:

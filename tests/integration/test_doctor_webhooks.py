@@ -16,8 +16,8 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.doctor.webhook_checks import webhook_findings
 from docpreview_gateway.settings.access import PolicySettings
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.edge_process import free_port
 from tests.fakes.webhook_receiver import Receiver
-from tests.integration.callback_worlds import free_port
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy
 

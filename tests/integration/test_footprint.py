@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.edge_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Serving:
 @contextmanager
 def serving(directory: Path) -> Iterator[Serving]:
     """`docpreview-gateway serve` with a configuration file, once `/readyz` answers 200."""
-    admin_port = _free_port()
+    admin_port = free_port()
     config = directory / "gateway.yaml"
     config.write_text(CONFIGURATION.format(admin_port=admin_port, state_dir=config.parent))
     begin = time.monotonic()
@@ -76,13 +77,6 @@ def serving(directory: Path) -> Iterator[Serving]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _answers_ok(url: str) -> bool:

@@ -17,7 +17,8 @@ from docpreview_gateway.doctor.checks import queue_callbacks
 from docpreview_gateway.doctor.queue_callbacks import queue_addresses
 from docpreview_gateway.settings.sections import CallbackSettings, LedgerSettings, SharedStateSettings, WatchSettings
 from docpreview_gateway.wiring.gateway import Gateway
-from tests.integration.callback_worlds import address_in, free_port, outcomes, reads, running_job
+from tests.edge_process import free_port
+from tests.integration.callback_worlds import address_in, outcomes, reads, running_job
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings, until
 from tests.integration.money import ONE_PAGE
 from tests.redis_server import running_redis

@@ -24,8 +24,9 @@ from docpreview_gateway.settings.access import PolicySettings
 from docpreview_gateway.settings.sections import CallbackSettings, SharedStateSettings
 from docpreview_gateway.webhooks.delivering import FIRST_LOOK_SECONDS
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.edge_process import free_port
 from tests.fakes.webhook_receiver import Receiver
-from tests.integration.callback_worlds import free_port, reads
+from tests.integration.callback_worlds import reads
 from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.integration.identity import Policy
 from tests.integration.money import ONE_PAGE

@@ -12,8 +12,8 @@ import yaml
 
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
+from tests.edge_process import free_port
 from tests.fakes.raw_server import Exchange, RawServer
-from tests.integration.callback_worlds import free_port
 from tests.integration.conftest import BUCKET, until
 from tests.integration.gateway_processes import page
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer
