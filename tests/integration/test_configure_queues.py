@@ -106,7 +106,7 @@ class Scene:
 
     def findings(self) -> list[Finding]:
         """What `doctor` finds of queues."""
-        found = asyncio.run(run_checks(load(self.path)))
+        found = asyncio.run(run_checks(load(self.path), config=self.path))
         return [each for each in found if each.check == "callbacks" and each.subject != BASE]
 
 
@@ -153,7 +153,8 @@ def test_a_queue_that_tells_somebody_else_is_left_alone_unless_replaced(scene: S
     result = scene.run("--yes")
     assert result.exit_code == 1
     assert "tells now:      another receiver, at 127.0.0.1" in result.output
-    assert "--replace writes it" in result.output
+    assert "is left alone:  it tells somebody else; --replace writes it" in result.output
+    assert "is to tell" not in result.output
     assert scene.now().notify == FOREIGN
     assert scene.run("--yes", "--replace").exit_code == 0
     assert scene.now().notify.url == f"{BASE}/{scene.token}"
@@ -260,11 +261,13 @@ def test_a_configuration_that_has_no_address_or_secret_is_refused_with_what_to_s
 def test_doctor_says_of_each_queue_whom_it_tells_and_the_command_that_mends_it(scene: Scene) -> None:
     (found,) = scene.findings()
     assert (found.level, found.subject) == ("problem", f"{BUCKET} {scene.queue}")
-    assert found.remedy == f"run `docpreview-gateway callbacks configure --queue {scene.queue}`"
+    command = f"docpreview-gateway callbacks configure --config {scene.path} --queue {scene.queue}"
+    assert found.remedy == f"run `{command}`"
     scene.tells(FOREIGN)
     (found,) = scene.findings()
-    assert (found.level, "--replace" in found.remedy) == ("problem", True)
-    assert scene.run("--yes", "--replace").exit_code == 0
+    printed = found.remedy.split("`")[1]
+    assert (found.level, printed) == ("problem", f"{command} --replace")
+    assert CliRunner().invoke(app, [*shlex.split(printed)[1:], "--yes"]).exit_code == 0
     (found,) = scene.findings()
     assert (found.level, "tells this deployment" in found.result) == ("ok", True)
     scene.emulator.add_fault("error", "queues", status=403, code="AccessDenied", skip=1)

@@ -27,7 +27,7 @@ def reused() -> GatewayError:
     """The id was used with another request."""
     return GatewayError(
         reasons.ERROR_REASON_REQUEST_ID_REUSED,
-        "request_id was used before with other fields (document, output or options); repeat it with the "
+        "request_id was used before with other fields (document, output, options or webhook); repeat it with the "
         "same ones to get its job, or use a new request_id for a new job",
     )
 

@@ -56,7 +56,7 @@ def configure(
     seen, refused = _survey(settings, frozenset(queue or ()))
     plan = [(each, _wanted(each, addresses, remove=remove, replace=replace)) for each in seen]
     for each, wanted in plan:
-        _show(each, addresses, wanted)
+        _show(each, addresses, wanted, remove=remove)
     if not remove:
         refused += [_kept(each) for each, wanted in plan if each.standing == "foreign" and wanted is None]
     todo = [(each, wanted) for each, wanted in plan if wanted is not None]
@@ -109,12 +109,14 @@ def _wanted(seen: Seen, addresses: QueueAddresses, *, remove: bool, replace: boo
     return addresses.wanted(seen.bucket.name)
 
 
-def _show(seen: Seen, addresses: QueueAddresses, wanted: NotifyConfig | None) -> None:
+def _show(seen: Seen, addresses: QueueAddresses, wanted: NotifyConfig | None, *, remove: bool) -> None:
     name, queue = seen.bucket.name, seen.queue
     typer.echo(f"{seen.name}, {queue.name} ({queue.state})")
     typer.echo(f"  tells now:      {addresses.shown(name, queue.notify)}")
-    then = "the same" if wanted is None else addresses.shown(name, wanted)
-    typer.echo(f"  is to tell:     {then}")
+    if wanted is None and seen.standing == "foreign":
+        typer.echo("  is left alone:  it tells somebody else" + ("" if remove else "; --replace writes it"))
+    else:
+        typer.echo(f"  is to tell:     {'the same' if wanted is None else addresses.shown(name, wanted)}")
 
 
 def _kept(seen: Seen) -> Refused:

@@ -28,6 +28,7 @@ from docpreview_gateway.wiring.upstream import http_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from docpreview_gateway.doctor.diagnosis import Finding
     from docpreview_gateway.model.buckets import Bucket
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
 HTTPS = 443
 
 
-async def run_checks(settings: Settings, *, send_events: bool = False) -> list[Finding]:
+async def run_checks(settings: Settings, *, send_events: bool = False, config: Path | None = None) -> list[Finding]:
     """The findings of all checks. No check creates a job. A problem of one part does not stop the others.
 
-    With `send_events` each target of webhooks gets a test event.
+    With `send_events` each target of webhooks gets a test event. `config` is --config of the command, for those that
+    the findings name.
     """
     clock = SystemClock()
     found = [
@@ -56,7 +58,7 @@ async def run_checks(settings: Settings, *, send_events: bool = False) -> list[F
         credentials = cloud_credentials(settings, clock)
     except InvalidFileError:
         return found  # a finding of the files, and nothing can be signed
-    return [*found, *await _cloud(settings, credentials, clock)]
+    return [*found, *await _cloud(settings, credentials, clock, config)]
 
 
 def cloud_credentials(settings: Settings, clock: Clock) -> CredentialsSource:
@@ -79,7 +81,9 @@ async def _redis(settings: Settings, clock: Clock) -> list[Finding]:
     return found
 
 
-async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Clock) -> list[Finding]:
+async def _cloud(
+    settings: Settings, credentials: CredentialsSource, clock: Clock, config: Path | None
+) -> list[Finding]:
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
     endpoint, proxy = _endpoint(settings), settings.upstream.through()
@@ -97,11 +101,11 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
             if (uploads := await upload_finding(bucket, cloud, credentials, clock.now(), endpoint)) is not None:
                 found.append(uploads)
         answering = [bucket for bucket in buckets if bucket.name not in refused]
-        found += await _queues(settings, CloudQueues(cloud, credentials, clock), answering)
+        found += await _queues(settings, CloudQueues(cloud, credentials, clock), answering, config)
         return [*found, *(await emulator_findings(cloud, endpoint) if endpoint else [])]
 
 
-async def _queues(settings: Settings, cloud: CloudQueues, buckets: list[Bucket]) -> list[Finding]:
+async def _queues(settings: Settings, cloud: CloudQueues, buckets: list[Bucket], config: Path | None) -> list[Finding]:
     """Findings on what queues tell, where they have to tell this deployment."""
     if settings.callbacks.public_url is None or settings.callbacks.mode != "queue":
         return []
@@ -109,7 +113,7 @@ async def _queues(settings: Settings, cloud: CloudQueues, buckets: list[Bucket])
         addresses = queue_addresses(settings)
     except KeyFileError:
         return []  # a finding on callbacks.public_url
-    return await queue_findings(QueueCallbacks(cloud, addresses, _endpoint(settings)), buckets)
+    return await queue_findings(QueueCallbacks(cloud, addresses, _endpoint(settings)), buckets, config)
 
 
 @asynccontextmanager

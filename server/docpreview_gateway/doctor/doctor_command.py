@@ -63,7 +63,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - options of a command
         found = [Finding("configuration", where if what else "file", what or where, todo) for where, _, what in parts]
         show(found, as_json=json)
         raise typer.Exit(USAGE) from None
-    findings = asyncio.run(run_checks(settings, send_events=webhooks))
+    findings = asyncio.run(run_checks(settings, send_events=webhooks, config=config))
     show(findings, as_json=json)
     if probe:
         probe_command.run(settings, findings, Choice(bucket, document or "", report or REPORT, yes=yes))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.doctor import diagnosis
-from docpreview_gateway.doctor.diagnosis import Finding
+from docpreview_gateway.doctor.diagnosis import PROXY, Finding
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.ports import ProxyError, TransportError
 from docpreview_gateway.upstream.wire import origin, refusals
 from docpreview_gateway.upstream.wire.requests import read_object
 from docpreview_gateway.upstream.wire.signing import Window, presign
@@ -38,8 +38,10 @@ _DIRECT = "let this machine reach that address, or set upstream.object_url_base 
 class _Answer:
     """What answered: the object store with one of the contract's reasons, or something else (`reason` is None)."""
 
-    def __init__(self, reason: ErrorReason.ValueType | None, text: str) -> None:
+    def __init__(self, reason: ErrorReason.ValueType | None, text: str, *, by_proxy: bool = False) -> None:
         self.reason, self.text = reason, text
+        self.by_proxy = by_proxy
+        """The proxy on the way gave no connection."""
 
 
 class _AsCallers:
@@ -61,7 +63,8 @@ async def page_finding(
     way = _DIRECT if base is None else _BASE
     found = await _ask(_AsCallers(direct), bucket, credentials, bucket.credentials, now)
     if found.reason is None:
-        return Finding("pages", where, f"addresses of pages do not open at the object store: {found.text}", way)
+        what = f"addresses of pages do not open at the object store: {found.text}"
+        return Finding("pages", where, what, PROXY if found.by_proxy else way)
     if found.reason == r.ERROR_REASON_OBJECT_NOT_FOUND:
         return Finding("pages", where, "the object store accepts signed addresses of pages")
     if found.reason == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED:
@@ -93,7 +96,7 @@ async def upload_finding(
         todo = "allow it nothing but PutObject and UploadPart: whoever has an address of an upload may try the rest"
         return Finding("uploads", where, what, todo, is_warning=True)
     if found.reason is None:
-        return Finding("uploads", where, found.text, diagnosis.on_the_way(endpoint))
+        return Finding("uploads", where, found.text, PROXY if found.by_proxy else diagnosis.on_the_way(endpoint))
     return Finding("uploads", where, f"the key is refused: {found.text}", _of(found.reason, name, endpoint))
 
 
@@ -108,7 +111,7 @@ async def _ask(transport: Transport, bucket: Bucket, credentials: CredentialsSou
         async with asyncio.timeout(TIMEOUT_SECONDS):
             reply = await transport.send(request)
     except (TransportError, TimeoutError) as error:
-        return _Answer(None, diagnosis.of_silence(error))
+        return _Answer(None, diagnosis.of_silence(error), by_proxy=isinstance(error, ProxyError))
     except GatewayError as error:
         return _Answer(None, error.message)
     return _read(reply)

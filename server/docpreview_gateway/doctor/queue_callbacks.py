@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -14,6 +15,7 @@ from docpreview_gateway.upstream.wire.queue_notices import NoticedQueue, NotifyC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from docpreview_gateway.callbacks.queue_addresses import Standing
     from docpreview_gateway.model.buckets import Bucket
@@ -129,25 +131,30 @@ def _differs(found: NotifyConfig, wanted: NotifyConfig) -> bool:
     return found.is_on != wanted.is_on or (wanted.is_on and found.url != wanted.url)
 
 
-async def queue_findings(queues: QueueCallbacks, buckets: Sequence[Bucket]) -> list[Finding]:
-    """Findings of `doctor` on what the queues of the buckets tell, with `callbacks.mode: queue`."""
+async def queue_findings(queues: QueueCallbacks, buckets: Sequence[Bucket], config: Path | None) -> list[Finding]:
+    """Findings of `doctor` on what the queues of the buckets tell, with `callbacks.mode: queue`.
+
+    `config` is the option --config of the command, which what is to do has too.
+    """
+    command = COMMAND if config is None else f"{COMMAND} --config {quote(str(config))}"
     found = []
     for bucket in buckets:
         seen = await queues.seen(bucket)
         if isinstance(seen, Refused):
             found.append(Finding("callbacks", bucket.name, seen.problem, seen.remedy))
         else:
-            found += map(_finding, seen)
+            found += [_finding(each, command) for each in seen]
     return found
 
 
-def _finding(seen: Seen) -> Finding:
+def _finding(seen: Seen, command: str) -> Finding:
     if seen.standing == "wanted":
         return Finding("callbacks", seen.name, "its queue tells this deployment the ends of its jobs")
     effect = "" if seen.standing == "outdated" else ", so its jobs are polled"
-    remedy = f"run `{COMMAND} --queue {seen.queue.queue_id}`"
+    command = f"{command} --queue {seen.queue.queue_id}"
+    remedy = f"run `{command}`"
     if seen.standing == "foreign":
-        remedy += " --replace if this deployment is to be told instead"
+        remedy = f"run `{command} --replace` if this deployment is to be told instead"
     # Creates without queue_id go to the default queue, or to whichever the cloud takes.
     is_used = seen.bucket.default_queue_id in {"", seen.queue.queue_id}
     return Finding("callbacks", seen.name, f"its queue {NAMES[seen.standing]}{effect}", remedy, is_warning=not is_used)

@@ -19,9 +19,10 @@ from docpreview_gateway.doctor.diagnosis import Finding, NetworkError, of_expiry
 from docpreview_gateway.doctor.local_checks import secret_mode
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.model.webhooks import signature_headers
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.webhooks.events import CONTENT_TYPE, SOURCE, TEST
 from docpreview_gateway.webhooks.secret_files import read_secrets, unusable
-from docpreview_gateway.webhooks.sender import AGENT, TIMEOUT_SECONDS
+from docpreview_gateway.webhooks.sender import AGENT, TIMEOUT_SECONDS, why_not
 from docpreview_gateway.wiring.access import load_directory
 from docpreview_gateway.wiring.reloading import InvalidFileError
 
@@ -79,8 +80,8 @@ async def _connected(url: str) -> float | None:
     port = parts.port or HTTP
     try:
         _, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        raise NetworkError(f"no connection to port {port}") from None
+    except OSError as error:
+        raise NetworkError(f"no connection to port {port}: {causes.of_connecting(error)}") from None
     writer.transport.abort()
     return None
 
@@ -110,7 +111,7 @@ async def _sent(name: str, target: WebhookTarget, clock: Clock) -> Finding:
         return Finding("webhooks", name, f"no answer to a signed event in {TIMEOUT_SECONDS:.0f} s", remedy)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         remedy = "look at the receiver's log, and at what is on the way to it"
-        return Finding("webhooks", name, f"no answer to a signed event: {type(error).__name__}", remedy)
+        return Finding("webhooks", name, f"no answer to a signed event: {why_not(error)}", remedy)
 
 
 def _of_status(name: str, status: int) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import aiohttp
 
 from docpreview_gateway.model.webhooks import SecretsError, signature_headers
+from docpreview_gateway.upstream import causes
 from docpreview_gateway.webhooks.events import CONTENT_TYPE
 from docpreview_gateway.webhooks.secret_files import read_secrets
 
@@ -32,7 +34,7 @@ Outcome = Literal["delivered", "gone", "refused", "unreachable", "timeout", "sec
 
 
 class Answer(NamedTuple):
-    """What came of an attempt, and the status or the kind of failure for the log, without addresses."""
+    """What came of an attempt, and the status or why there was none in words for the log, without addresses."""
 
     outcome: Outcome
     detail: str = ""
@@ -58,9 +60,27 @@ class Sender:
             async with self._session.post(target.url, data=body, headers=headers, allow_redirects=False) as reply:
                 return Answer(_outcome(reply.status), f"status {reply.status}")
         except TimeoutError:
-            return Answer("timeout")
+            return Answer("timeout", "no answer in time")
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
-            return Answer("unreachable", type(error).__name__)
+            return Answer("unreachable", why_not(error))
+
+
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+    (ValueError, "name is none of a host"),
+)
+
+
+def why_not(error: Exception) -> str:
+    """Why an attempt had no answer, in words without addresses."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return causes.of_connecting(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and not isinstance(error.os_error, socket.gaierror):
+        return "name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return causes.of_connecting(error.os_error)
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), None) or causes.of_connecting(error)
 
 
 def _outcome(status: int) -> Outcome:

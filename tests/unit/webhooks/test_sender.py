@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from docpreview_gateway.model.webhooks import WebhookTarget
-from docpreview_gateway.webhooks.sender import Answer, sender
+from docpreview_gateway.webhooks.sender import Answer, Sender, sender, why_not
 from tests.fakes.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -55,18 +58,52 @@ async def test_the_body_of_an_answer_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "words"),
     [
-        b"",
-        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\n" + b"x: " + b"y" * 100_000 + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nbody",
+        (b"", "the connection was closed before an answer"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nbody", "the answer is not HTTP"),
     ],
 )
-async def test_what_is_no_answer_of_http_is_no_delivery(tmp_path: Path, answer: bytes) -> None:
+async def test_what_is_no_answer_of_http_is_no_delivery(tmp_path: Path, answer: bytes, words: str) -> None:
     found, _ = await answered(tmp_path, answer)
-    assert found.outcome == "unreachable"
-    assert found.detail
+    assert found == Answer("unreachable", words)
+
+
+async def test_why_there_is_no_connection_is_said_in_words(tmp_path: Path) -> None:
+    found, _ = await answered(tmp_path, b"", "http://127.0.0.1:1/")
+    assert found == Answer("unreachable", "connection refused")
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "h.test"), "name not found"),
+        (OSError(None, "h.test"), "name cannot be resolved"),
+    ],
+)
+def test_a_name_that_is_not_found_is_said_without_it(cause: OSError, words: str) -> None:
+    key = ConnectionKey("h.test", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)
+    assert why_not(aiohttp.ClientConnectorDNSError(key, cause)) == words
+
+
+async def test_a_receiver_that_says_nothing_is_one_with_no_answer_in_time(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("whsec_" + base64.b64encode(bytes(32)).decode())
+    over = asyncio.Event()
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        over.set()
+
+    async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
+        target = WebhookTarget("orders", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", tmp_path / "secret")
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.2)) as session:
+            found = await Sender(session, FakeClock()).send(target, "evt_1", b"{}")
+        await over.wait()
+    assert found == Answer("timeout", "no answer in time")
 
 
 async def test_an_address_that_cannot_be_asked_is_one_that_cannot_be_reached(tmp_path: Path) -> None:

@@ -121,7 +121,10 @@ async def wait(session: Session, page_urls: PageUrlOptions, bucket: Bucket = Non
 @app.command()
 @command
 async def listen(session: Session, options: ListenOptions, bucket: Bucket = None) -> ExitCode:
-    """Send a receiver of yours the events of jobs that end, signed as the gateway's webhooks are. For development."""
+    """Send a receiver of yours the events of jobs that end, signed as the gateway's webhooks are. For development.
+
+    It goes on until it is interrupted, or for --timeout; with --json a line for each event.
+    """
     await listening.listen(session, named_bucket(bucket), options)
     return ExitCode.OK
 

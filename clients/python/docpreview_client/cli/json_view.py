@@ -14,6 +14,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview.v1.usage_service_pb2 import Usage
 from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.cli.views import ForwardedEvent
 from docpreview_client.errors import DocPreviewError, PreviewUnfinished
 
 
@@ -49,6 +50,12 @@ class JsonView:
     def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
         """An object with the directory and the files in it."""
         _print({"directory": str(directory), "files": [str(file) for file in files]})
+
+    def forwarded(self, event: ForwardedEvent) -> None:
+        """An object with `id`, `type` and `job`, and the `status` of the answer or the `error` in its place."""
+        job = json_format.MessageToDict(event.job, preserving_proto_field_name=True)
+        outcome = {"error": event.problem} if event.status is None else {"status": event.status}
+        _print({"id": event.event_id, "type": event.type, "job": job, **outcome})
 
     def note(self, text: str) -> None:
         """Prints nothing: notes are for people."""

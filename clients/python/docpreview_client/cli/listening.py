@@ -4,8 +4,10 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import secrets
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import typer
@@ -22,6 +24,7 @@ from google.protobuf import json_format
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client.cli.json_view import JsonView
 from docpreview_client.cli.session import Session
+from docpreview_client.cli.views import ForwardedEvent
 from docpreview_client.errors import TransientError
 from docpreview_client.watching import TERMINAL_STATES
 
@@ -30,6 +33,8 @@ LOOK_SECONDS: Final = 2.0
 
 ANSWER_SECONDS: Final = 15.0
 """How long the receiver may take, as with the gateway."""
+
+TYPE: Final = "dev.docpreview.job.ended.v1"
 
 _SHORTEST: Final = 24
 
@@ -50,10 +55,20 @@ class ListenOptions:
     def address(self) -> str:
         """The address; a BadParameter that says how it must look."""
         address = self.forward_to or ""
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            text = "must be an address such as http://127.0.0.1:3000/previews"
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+        except ValueError:
+            usable = False
+        if not usable or not address.isascii() or not address.isprintable() or " " in address:
+            text = "must be an address such as http://127.0.0.1:3000/previews, in ASCII and without a user"
             raise typer.BadParameter(text, param_hint="--forward-to")
+        try:
+            has_port = parts.port != 0
+        except ValueError:
+            has_port = False
+        if not has_port:
+            raise typer.BadParameter("its port must be a number from 1 to 65535", param_hint="--forward-to")
         return address
 
     def secret(self) -> str:
@@ -78,8 +93,8 @@ class Listening:
     """Follows the jobs of a bucket that are created from now on. `deliver` gets id and body of each event."""
 
     bucket: str
-    deliver: Callable[[str, bytes], str]
-    """Returns what became of it, in words; called in a thread."""
+    deliver: Callable[[str, bytes], "Answer"]
+    """Called in a thread."""
     since: datetime = field(default_factory=lambda: _now() - timedelta(seconds=1))
     told: set[str] = field(default_factory=set)
 
@@ -93,29 +108,34 @@ class Listening:
                     unfinished.append(job.create_time.ToDatetime(UTC))
                 elif job.job_id not in self.told:
                     self.told.add(job.job_id)
-                    name, body = event(job)
-                    outcome = await asyncio.to_thread(self.deliver, name, body)
-                    session.view.note(
-                        f"{job.job_id} {PreviewJob.State.Name(job.state).removeprefix('STATE_')}: {outcome}"
-                    )
+                    session.view.forwarded(await self._forward(job))
         # Lists grow with the time of listening otherwise.
         if unfinished:
             self.since = max(self.since, min(unfinished))
 
+    async def _forward(self, job: PreviewJob) -> ForwardedEvent:
+        name, data, body = event(job)
+        answer = await asyncio.to_thread(self.deliver, name, body)
+        return ForwardedEvent(event_id=name, type=TYPE, job=data, status=answer.status, problem=answer.problem)
+
 
 async def listen(session: Session, bucket: str, options: ListenOptions) -> None:
-    """Follow jobs and forward events until interrupted. A gateway that has answered once is waited for."""
+    """Follow jobs and forward events until interrupted, or for `session.timeout`.
+
+    A gateway that has answered once is waited for.
+    """
     address, secret = options.address(), options.secret()
     if options.secret_file is None and isinstance(session.view, JsonView):
         raise typer.BadParameter("is needed with --json, which does not print a new secret", param_hint="--secret-file")
     if options.secret_file is None:
         session.view.note(f"Signing secret: {secret}")
     session.view.note(f"Events of jobs of {bucket} that are created from now on go to {address}. Ctrl-C ends.")
+    end = None if session.timeout is None else time.monotonic() + session.timeout.total_seconds()
     listening = Listening(bucket, lambda name, body: post(address, secret, name, body))
     await listening.look(session)
     is_away = False
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
+    while (left := LOOK_SECONDS if end is None else end - time.monotonic()) > 0:
+        await asyncio.sleep(min(LOOK_SECONDS, left))
         try:
             await listening.look(session)
         except TransientError as error:
@@ -126,8 +146,8 @@ async def listen(session: Session, bucket: str, options: ListenOptions) -> None:
             is_away = False
 
 
-def event(job: PreviewJob) -> tuple[str, bytes]:
-    """Id and body of the CloudEvent about an ended job, as the gateway makes them but for a target named `listen`."""
+def event(job: PreviewJob) -> tuple[str, PreviewJob, bytes]:
+    """Id, data and body of the CloudEvent about an ended job, as the gateway makes it for a target named `listen`."""
     name = "evt_" + hashlib.sha256(f"listen\n{job.bucket}\n{job.job_id}".encode()).hexdigest()[:32]
     data = PreviewJob()
     data.CopyFrom(job)
@@ -137,21 +157,29 @@ def event(job: PreviewJob) -> tuple[str, bytes]:
         "specversion": "1.0",
         "id": name,
         "source": f"/docpreview/buckets/{quote(job.bucket, safe='')}",
-        "type": "dev.docpreview.job.ended.v1",
+        "type": TYPE,
         "subject": job.job_id,
         "time": ended.isoformat().replace("+00:00", "Z"),
         "datacontenttype": "application/json",
         "data": json_format.MessageToDict(data),
     }
-    return name, json.dumps(whole, separators=(",", ":")).encode()
+    return name, data, json.dumps(whole, separators=(",", ":")).encode()
 
 
-def post(address: str, secret: str, name: str, body: bytes) -> str:
-    """POST a signed event once. Returns the status, or why there is none."""
+class Answer(NamedTuple):
+    """The status of a receiver's answer; None: there is none, and `problem` says why."""
+
+    status: int | None
+    problem: str = ""
+
+
+def post(address: str, secret: str, name: str, body: bytes) -> Answer:
+    """POST a signed event once. Whatever the receiver does is an `Answer`."""
     timestamp = str(int(_now().timestamp()))
     digest = hmac.digest(_key(secret), f"{name}.{timestamp}.".encode() + body, "sha256")
     headers = {
         "content-type": "application/cloudevents+json; charset=utf-8",
+        "user-agent": "docpreview-gateway",
         "webhook-id": name,
         "webhook-timestamp": timestamp,
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
@@ -160,11 +188,14 @@ def post(address: str, secret: str, name: str, body: bytes) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
     try:
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            return str(answer.status)
+            return Answer(answer.status)
     except urllib.error.HTTPError as error:
-        return str(error.code)
+        with error:
+            return Answer(error.code)
     except OSError as error:
-        return f"no answer: {getattr(error, 'reason', error)}"
+        return Answer(None, f"no answer: {getattr(error, 'reason', error)}")
+    except (http.client.HTTPException, ValueError):  # ValueError: such as a host name that cannot be encoded
+        return Answer(None, "no answer: what came is not HTTP")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -111,7 +111,7 @@ class ConnectionOptions:
     ] = None
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", min=0.001, help="Seconds; for wait and watch the maximum wait.", show_default=False),
+        typer.Option("--timeout", min=0.001, help="Seconds; of wait, watch and listen the whole.", show_default=False),
     ] = None
     json: Annotated[bool, typer.Option("--json", help="Print proto3 JSON, one object per line.")] = False
 

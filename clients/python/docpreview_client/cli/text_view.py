@@ -19,7 +19,7 @@ from docpreview_client.cli.advice import advice, advice_on_failure
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.cli.field_names import FieldNames
 from docpreview_client.cli.text_progress import BarProgress, LineProgress
-from docpreview_client.cli.views import Progress
+from docpreview_client.cli.views import ForwardedEvent, Progress
 
 # Wide enough for any line: output to a pipe is never wrapped or cut.
 _ENDLESS: Final = 100_000
@@ -96,6 +96,12 @@ class TextView:
         self.note(f"{len(files)} file(s) in {directory}")
         for file in files:
             self._out.print(wire_text.verbatim(str(file)), soft_wrap=True)
+
+    def forwarded(self, event: ForwardedEvent) -> None:
+        """A line on stdout: job, state, and the status of the answer or why there is none."""
+        state = PreviewJob.State.Name(event.job.state).removeprefix("STATE_")
+        outcome = event.problem if event.status is None else str(event.status)
+        self._out.print(wire_text.verbatim(f"{event.job.job_id} {state}: {outcome}"), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line on stderr."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,19 @@ from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview.v1.usage_service_pb2 import Usage
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.errors import DocPreviewError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardedEvent:
+    """An event about a job that `docpreview listen` has sent to a receiver."""
+
+    event_id: str
+    type: str
+    job: PreviewJob
+    """As the event has it, without pages."""
+    status: int | None = None
+    """Of the receiver's answer; None: there was none, and `problem` says why."""
+    problem: str = ""
 
 
 class Progress(Protocol):
@@ -48,6 +62,9 @@ class View(Protocol):
 
     def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
         """Pages that were downloaded."""
+
+    def forwarded(self, event: ForwardedEvent) -> None:
+        """An event that was sent to a receiver, once."""
 
     def note(self, text: str) -> None:
         """A note to the user at the terminal."""
