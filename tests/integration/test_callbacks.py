@@ -86,7 +86,7 @@ async def test_what_is_forged_is_answered_alike_and_makes_no_read(emulator: Emul
             await stranger.post(right, json=lie)
         await until(lambda: reads(emulator) == before + 1)
         assert (await client.get(BUCKET, job_id)).state != PreviewJob.STATE_SUCCESS
-        assert outcomes(gateway) == {"foreign": 3, "malformed": 1, "read": 1}
+        await until(lambda: outcomes(gateway) == {"foreign": 3, "malformed": 1, "read": 1})
 
 
 async def test_polls_become_rare_while_callbacks_come_and_find_what_none_tells(emulator: Emulator) -> None:
