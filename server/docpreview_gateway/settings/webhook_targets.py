@@ -34,11 +34,10 @@ WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 
 
 class WebhookPart(Section):
-    """A target of webhooks: its address, and the file with the secrets that sign what it gets.
+    """A target of webhooks: its address, and the file with the secrets that sign what it gets."""
 
-    The file is not read here: one that is missing for a moment is a failing target, and must not keep a policy from
-    being loaded, by which callers are admitted and turned away.
-    """
+    # The file is not read here: one that is missing for a moment is a failing target, and must not keep a policy from
+    # being loaded, by which callers are admitted and turned away.
 
     url: WebhookUrl
     secret_file: Path
