@@ -29,6 +29,7 @@ from docpreview_gateway.settings.upstream import (
 )
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings, until
+from tests.standstills import standstills
 from tests.unit.rpc.conftest import error_info
 
 if TYPE_CHECKING:
@@ -105,35 +106,6 @@ async def reason_of(call: Awaitable[object]) -> str:
             return "DEADLINE_EXCEEDED"
         return str(error_info(error).reason)
     return "OK"
-
-
-class Standstills:
-    """When this process has stood still, by a task that looks every few milliseconds."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[float, float]] = []
-
-    async def look(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            begin = loop.time()
-            await asyncio.sleep(0.005)
-            if (end := loop.time()) - begin > 0.02:
-                self.found.append((begin, end))
-
-    def during(self, begin: float, end: float) -> float:
-        """Seconds of standstill within a stretch of time."""
-        return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in self.found)
-
-
-@asynccontextmanager
-async def standstills() -> AsyncIterator[Standstills]:
-    stood = Standstills()
-    looking = asyncio.create_task(stood.look())
-    try:
-        yield stood
-    finally:
-        looking.cancel()
 
 
 class TestRetries:
