@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 class Deadlines:
-    """Deadlines that come at most `tick` seconds late: those that fall in the same tick have one timer."""
+    """Deadlines that come at most `tick` seconds late: those that fall in the same tick have one timer.
+
+    One that is less than a tick away, or past, comes at its time.
+    """
 
     __slots__ = ("_tick", "_ticks")
 
     def __init__(self, tick: float) -> None:
         self._tick = tick
-        self._ticks: dict[int, tuple[asyncio.TimerHandle, set[_Until]]] = {}
+        self._ticks: dict[float, tuple[asyncio.TimerHandle, set[_Until]]] = {}
 
     def until(self, deadline: float) -> _Until:
         """A context whose body is cancelled at the deadline, by the loop's clock; it then raises TimeoutError.
@@ -28,17 +31,21 @@ class Deadlines:
         """
         return _Until(self, deadline)
 
-    def add(self, deadline: float, until: _Until) -> int:
+    def add(self, deadline: float, until: _Until) -> float:
         """Cancel the body of `until` at its deadline. Returns the number of its tick."""
-        number = int(deadline / self._tick) + 1
+        loop = until.task.get_loop()
+        if deadline - loop.time() < self._tick:
+            number, at = -deadline, deadline  # below zero: no number of a tick
+        else:
+            number = int(deadline / self._tick) + 1
+            at = number * self._tick
         found = self._ticks.get(number)
         if found is None:
-            timer = until.task.get_loop().call_at(number * self._tick, self._come, number)
-            found = self._ticks[number] = (timer, set())
+            found = self._ticks[number] = (loop.call_at(at, self._come, number), set())
         found[1].add(until)
         return number
 
-    def remove(self, number: int, until: _Until) -> None:
+    def remove(self, number: float, until: _Until) -> None:
         """Leave the body of `until` alone, if its tick has not come."""
         found = self._ticks.get(number)
         if found is None:
@@ -49,7 +56,7 @@ class Deadlines:
             timer.cancel()
             del self._ticks[number]
 
-    def _come(self, number: int) -> None:
+    def _come(self, number: float) -> None:
         for until in self._ticks.pop(number)[1]:
             until.expire()
 
@@ -63,7 +70,8 @@ class _Until:
         self._deadlines = deadlines
         self._deadline = deadline
         self._is_expired = False
-        self._number = self._cancelling = 0
+        self._number = 0.0
+        self._cancelling = 0
         self.task: asyncio.Task[Any]
 
     def __enter__(self) -> None:

@@ -96,3 +96,13 @@ def test_deadlines_of_one_tick_share_a_timer() -> None:
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
         runner.run(run())
+
+
+async def test_a_deadline_that_is_near_comes_at_its_time() -> None:
+    """A tick later the answer might be there, which a caller with this deadline has not asked for."""
+    deadlines, loop = Deadlines(60.0), asyncio.get_running_loop()
+    for seconds in (-1.0, 0.0, 0.01):
+        begin = loop.time()
+        with pytest.raises(TimeoutError), deadlines.until(begin + seconds):
+            await asyncio.sleep(30)
+        assert loop.time() - begin < 5
