@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import ClassVar
 
 JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>{day}T17:15:43+0800</CreationTime>\
@@ -35,7 +36,7 @@ YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()  # noqa: 
 
 HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nServer: tencent-ci\r\n"
-    "Date: Sun, 22 Nov 2026 12:00:00 GMT\r\nx-ci-request-id: NjMxMjEwMWFfZTFjOTdiNjRfMTIzXzQ1Ng==\r\n\r\n"
+    f"Date: {formatdate(usegmt=True)}\r\nx-ci-request-id: NjMxMjEwMWFfZTFjOTdiNjRfMTIzXzQ1Ng==\r\n\r\n"
 )
 
 
