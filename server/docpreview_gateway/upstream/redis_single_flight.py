@@ -140,6 +140,10 @@ class RedisSingleFlight:
         """Look into the cache, and take the lease or register as a follower; the latter only while subscribed."""
         if no_cache and not self.is_listening:
             return _ALONE
+        if self._redis.failed_lately:
+            # As `store`: a server that answers late would else keep each read waiting.
+            self._telemetry.cache_lookup("shared", "skipped")
+            return _ALONE
         arguments = "" if no_cache else repr(now), self._replica if self.is_listening else ""
         try:
             turn = await self._looked_up(self._redis.run(_TURN, self._keys(key), *arguments, read=_turn, spent=spent))
