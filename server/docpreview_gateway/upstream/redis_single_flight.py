@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 import structlog
@@ -148,12 +148,14 @@ class RedisSingleFlight:
         try:
             turn = await self._looked_up(self._redis.run(_TURN, self._keys(key), *arguments, read=_turn, spent=spent))
         except asyncio.CancelledError:
-            # The server may have given the lease, and nobody will read.
-            self.end(key, b"", 0)
+            self._in_background(self._give_back(key))
             raise
-        if turn is not None and turn.role == "leader":
+        if turn is None:
+            self._in_background(self._give_back(key))
+            return _ALONE
+        if turn.role == "leader":
             self._renew_later(key)
-        return turn or _ALONE
+        return turn
 
     def end(self, key: str, envelope: bytes, seconds: float) -> None:
         """End a lease, store the result and publish it to the followers, in the background."""
@@ -162,6 +164,12 @@ class RedisSingleFlight:
         milliseconds = _milliseconds(seconds) if seconds > 0 else 0
         arguments = self._replica, self._reply_channel, f"{key}\n", envelope, milliseconds
         self._in_background(self._run(_END, key, *arguments))
+
+    async def _give_back(self, key: str) -> None:
+        """End the lease that the server may have given with an answer that nobody has read, also after a failure."""
+        with suppress(RedisCallError):
+            arguments = self._replica, self._reply_channel, f"{key}\n", b"", 0
+            await self._redis.run(_END, self._keys(key), *arguments, read=_unchanged)
 
     async def ask(self, key: str, seconds: float) -> bool:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
