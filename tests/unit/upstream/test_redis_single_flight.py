@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.crc import key_slot
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from docpreview_gateway.storage.redis_client import Argument
     from tests.redis_server import RedisServer
 
 KEY, NOW = "job:ap-chongqing:docs-1250000000:d1", 1_764_000_000.25
@@ -268,6 +269,22 @@ class TestTurn:
                     await asyncio.sleep(0.02)
                     while redis_server.command("EXISTS", LEASE) != b":0\r\n":  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
+
+    async def test_a_look_whose_answer_comes_too_late_leaves_no_lease(self, redis_server: RedisServer) -> None:
+        """The server has given it, and the next read would wait for a leader that there is not."""
+        async with redis_batches(redis_server.url) as send:
+
+            async def late(*command: Argument) -> Any:
+                answer = await send(*command)
+                await asyncio.sleep(0.1)
+                return answer
+
+            redis = RedisClient(late, name="shared cache", seconds=0.05, fallback="continuing without it")
+            one = RedisSingleFlight(redis, "tests", FakeTelemetry())
+            one.is_listening = True
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("alone")
+            await one.close()
+            assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
 
     async def test_a_replica_that_does_not_hear_the_others_uses_the_cache_and_takes_no_lease(
         self, redis_server: RedisServer
