@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from docpreview_client import ClientOptions, DocPreviewClient
 from docpreview_emulator import Emulator
@@ -19,7 +22,7 @@ from docpreview_gateway.wiring.gateway import Gateway
 from tests.deployments import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.fakes.raw_server import RawServer
 
@@ -88,6 +91,17 @@ def settings(emulator: Emulator | RawServer, **changes: object) -> Settings:
         "drain": DrainSettings(delay_seconds=0, grace_seconds=5),
     }
     return Settings.model_validate(deployed(values | changes))
+
+
+@pytest.fixture
+def log_of_the_tests() -> Iterator[None]:
+    """Commands that run in the process of the tests set up a log, which is not for those that follow."""
+    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.unraisablehook
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    sys.unraisablehook = hook
 
 
 @pytest.fixture

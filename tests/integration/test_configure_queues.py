@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from docpreview_emulator import Emulator
@@ -32,19 +29,10 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.diagnosis import Finding
 
+pytestmark = pytest.mark.usefixtures("log_of_the_tests")
+
 HERE = "tests/integration/test_configure_queues.py"
 BASE = "http://127.0.0.1:9/callback"
-
-
-@pytest.fixture(autouse=True)
-def _log_of_the_tests() -> Iterator[None]:
-    """Commands that run in the process of the tests set up a log, which is not for those that follow."""
-    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.unraisablehook
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    sys.unraisablehook = hook
 
 
 class Scene:

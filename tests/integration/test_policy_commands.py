@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 import trustme
 import yaml
 from typer.testing import CliRunner
@@ -23,7 +20,9 @@ from tests.documents.session import commands
 from tests.integration.issuer import Issuer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("log_of_the_tests")
 
 HERE = "tests/integration/test_policy_commands.py"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -31,17 +30,6 @@ BUCKET = "examplebucket-1250000000"
 ISSUER = "https://idp.corp.example"
 TLS = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"}
 JWT = {"issuer": "i", "audience": "a", "jwks_file": "f"}
-
-
-@pytest.fixture(autouse=True)
-def _log_of_the_tests() -> Iterator[None]:
-    """Commands that run in the process of the tests set up a log, which is not for those that follow."""
-    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.unraisablehook
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    sys.unraisablehook = hook
 
 
 @pytest.fixture

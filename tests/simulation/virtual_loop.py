@@ -7,7 +7,7 @@ import selectors
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
 Result = TypeVar("Result")
 
@@ -77,3 +77,12 @@ async def _clean_up() -> None:
         await asyncio.sleep(0)
     for task in left:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def in_virtual_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to its end what waits for seconds that nobody has."""
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(work())
+    finally:
+        loop.close()

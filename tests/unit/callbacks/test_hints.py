@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,12 +24,10 @@ from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import GetJob
 from tests.fakes.clock import FakeClock
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import in_virtual_time
 from tests.unit.conftest import BUCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from docpreview_gateway.model.buckets import Bucket
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
@@ -129,14 +127,6 @@ async def test_a_stopped_gateway_reads_none_again() -> None:
     await scene.hints.drained()
     await asyncio.sleep(AHEAD_SECONDS[0] + 0.2)
     assert scene.reads == 1
-
-
-def in_virtual_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(work())
-    finally:
-        loop.close()
 
 
 def test_a_job_that_runs_on_is_read_again_a_few_times_only() -> None:

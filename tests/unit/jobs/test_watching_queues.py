@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,13 +16,11 @@ from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
-from tests.simulation.virtual_loop import VirtualLoop
+from tests.simulation.virtual_loop import in_virtual_time
 from tests.unit.conftest import BUCKET
 from tests.unit.jobs.test_watching_replicas import FakeFeed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from docpreview_gateway.model.buckets import Bucket
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
@@ -63,14 +61,6 @@ class Scene:
         async with self.watching.subscribe(BUCKET, JOB):
             await asyncio.sleep(seconds)
             return self.upstream.asked.count(("get", JOB))
-
-
-def in_virtual_time(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(work())
-    finally:
-        loop.close()
 
 
 @pytest.mark.parametrize(("queue_id", "least", "most"), [(TOLD, 1, 2), (UNTOLD, 5, 120)])

@@ -280,9 +280,8 @@ async def test_a_cancelled_call_cancels_its_use_case(stream: bool) -> None:  # n
         assert board.telemetry.ended == [("WatchPreviewJob" if stream else "GetPreviewJob", "CANCELLED")]
 
 
-async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> None:
-    """It is recorded as CANCELLED."""
-    left = asyncio.Event()
+def flooding(left: asyncio.Event) -> Any:
+    """A use-case that gives more than a stream takes that nobody reads; it sets `left` at its end."""
 
     async def flood(_request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
         try:
@@ -291,7 +290,14 @@ async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> Non
         finally:
             left.set()
 
-    async with switchboard(flood) as board:
+    return flood
+
+
+async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> None:
+    """It is recorded as CANCELLED."""
+    left = asyncio.Event()
+
+    async with switchboard(flooding(left)) as board:
         call = board.watch()
         await call.read()
         async with asyncio.timeout(5):
@@ -307,15 +313,8 @@ async def test_a_stream_that_is_not_read_ends_at_its_limit_here_though_no_status
     """Its use-case is cancelled, and it gives back what it took; its caller may stay as long as it likes."""
     left = asyncio.Event()
 
-    async def flood(_request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
-        try:
-            while True:
-                yield WatchPreviewJobResponse(job=PreviewJob(user_data="x" * 100_000))
-        finally:
-            left.set()
-
     with structlog.testing.capture_logs() as logged:
-        async with switchboard(flood, longest=0.5, bounds=Bounds(waits=1)) as board:
+        async with switchboard(flooding(left), longest=0.5, bounds=Bounds(waits=1)) as board:
             call = board.watch()
             await call.read()
             async with asyncio.timeout(10):
