@@ -6,6 +6,7 @@ In the lowest part that may use an event loop, because each part above it starts
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,11 +63,12 @@ class BackgroundTasks:
 
 @asynccontextmanager
 async def repeated(
-    work: Callable[[], Awaitable[None]], seconds: float, *, first_after: float = 0.0
+    work: Callable[[], Awaitable[None]], seconds: float, *, first_after: float = 0.0, spread: float = 0.0
 ) -> AsyncIterator[None]:
     """Run `work` after `first_after` seconds and `seconds` after each round's end, while the context is open.
 
-    An error ends only its round.
+    Each pause is longer or shorter by up to `spread` of it (0 to 1), at random: of processes that take work from one
+    queue, none is always the first. An error ends only its round.
     """
 
     async def rounds() -> None:
@@ -76,7 +78,7 @@ async def repeated(
                 await work()
             except Exception as error:
                 log.warning("background round failed", task=work.__qualname__, exc_info=error)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds * random.uniform(1 - spread, 1 + spread))  # noqa: S311 - no secret
 
     tasks = BackgroundTasks()
     _ = tasks.start(rounds(), f"repeated {work.__qualname__}")

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from docpreview_gateway.webhooks.deliveries import DeliveryQueue
     from docpreview_gateway.webhooks.delivering import WebhookTelemetry
 
-ROUND_SECONDS = 1.0
-"""Between two looks whether a delivery is due."""
+ROUND_SECONDS, ROUND_SPREAD = 1.0, 0.5
+"""Between two looks whether a delivery is due, and by how much of it that varies.
+
+With equal pauses the process that looks first after the others keeps nearly all that a slow target leaves over.
+"""
 
 
 class OutgoingWebhooks:
@@ -72,7 +75,7 @@ class OutgoingWebhooks:
                 jitter=random.random,
             )
             stack.push_async_callback(webhooks.close)
-            await stack.enter_async_context(repeated(webhooks.round, ROUND_SECONDS))
+            await stack.enter_async_context(repeated(webhooks.round, ROUND_SECONDS, spread=ROUND_SPREAD))
             self._running = webhooks
             yield webhooks
 
