@@ -148,3 +148,13 @@ def test_what_was_there_at_some_instant_of_a_call_may_be_told() -> None:
     for crc64 in (1, 2):
         history = UploadHistory([track(crc64, told(3.8, crc64), final=told(3.8, crc64))], [FIRST, SECOND])
         assert [line for line in upload_violations(history) if line.startswith("U1")] == []
+
+
+def test_an_upload_that_is_made_and_replaced_within_a_call_is_not_found_by_it() -> None:
+    """The same completion, twice at once: one makes the object, the other finds the one that replaced it."""
+    gone = step("complete", 1.8, *GONE, details="it was aborted, its parts were deleted, or its object was replaced")
+    replaced = UploadHistory(
+        [track(1, told(1.8), gone, parts=2, final=gone), track(2, told(2.1, 2), may_replace=True, final=told(90, 2))],
+        [FIRST, Write(KEY, 2, 7, 2.2)],
+    )
+    assert upload_violations(replaced) == []

@@ -206,15 +206,14 @@ def _lie(history: UploadHistory, track: Track, step: Step) -> str:
     states = history.states(track.key, step)
     is_others = any(state and state.crc64 not in track.contents for state in states)
     is_own = all(_is(state, track.contents[0], track.length) for state in states)
-    wrote = any(
-        each.key == track.key and each.crc64 in track.contents and each.time <= step.begin for each in history.writes
-    )
+    own = [each.time for each in history.writes if each.key == track.key and each.crc64 in track.contents]
+    wrote, may_have_written = any(time <= step.begin for time in own), any(time <= step.end for time in own)
     was_aborted, at_rest = track.aborted_before(step.end), is_own and step.is_own
     lies = {
         "OBJECT_EXISTS": ((not is_others, "no other's object was there"),),
         "UPLOAD_NOT_FOUND": (
             (track.parts == 1 or at_rest, "it was there"),
-            (not was_aborted and not (wrote and "replaced" in step.details), "nobody aborted it"),
+            (not was_aborted and not (may_have_written and "replaced" in step.details), "nobody aborted it"),
         ),
         "UPLOAD_INCOMPLETE": (
             (at_rest, "the object was whole"),
