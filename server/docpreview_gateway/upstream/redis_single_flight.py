@@ -151,7 +151,8 @@ class RedisSingleFlight:
             self._in_background(self._give_back(key))
             raise
         if turn is None:
-            self._in_background(self._give_back(key))
+            if self._redis.failed_lately:  # else nothing was sent
+                self._in_background(self._give_back(key))
             return _ALONE
         if turn.role == "leader":
             self._renew_later(key)
