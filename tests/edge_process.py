@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
+import secrets
 import socket
 import ssl
 from contextlib import suppress
@@ -28,13 +28,20 @@ _WITHOUT_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: each would else read all authorities of the machine, slower than its request."""
 
 
+_GIVEN: set[int] = set()
+"""Ports that tests of this process have got: who asks for several gets different ones."""
+
+
 def free_port() -> int:
-    """A port that is free now, and below those that the kernel gives to outgoing connections."""
+    """A port that is free now, that was not given before, and below those of the kernel for outgoing connections."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        # Not of `random`, whose state Hypothesis sets: all processes would have the same ports.
+        port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _GIVEN:
+                probe.bind(("127.0.0.1", port))
+                _GIVEN.add(port)
+                return port
 
 
 def edge_settings(**changes: Any) -> dict[str, Any]:
