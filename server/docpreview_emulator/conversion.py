@@ -28,6 +28,7 @@ class _Rendered:
     total: int
     outputs: list[tuple[int, str]]
     failed: int
+    warnings: tuple[str, ...]
 
 
 class Converter:
@@ -90,10 +91,11 @@ class Converter:
         target = directory / f"pages-{part.sheet or 0}"
         target.mkdir()
         if part.source is None:
-            return _Rendered(part, target, 0, [], 0)
+            return _Rendered(part, target, 0, [], 0, part.warnings)
         reply = await self._worker.render(part.source, target, process, watermark)
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
-        return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
+        warnings = (*part.warnings, *map(str, reply["warnings"]))
+        return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]), warnings)
 
     def _store(self, job: Job, rendered: list[_Rendered], sheets: int | None) -> JobResult:
         bucket = Bucket(job.spec.output.bucket, job.spec.output.region)
@@ -105,7 +107,8 @@ class Converter:
                 self._objects.put_file(bucket, info.target.removeprefix("/"), each.directory / name, content_type)
                 pages.append(info)
         total, failed = sum(each.total for each in rendered), sum(each.failed for each in rendered)
-        return JobResult(total, failed, tuple(pages), sheets)
+        warnings = dict.fromkeys(warning for each in rendered for warning in each.warnings)
+        return JobResult(total, failed, tuple(pages), sheets, tuple(warnings))
 
 
 def _page_info(job: Job, rendered: _Rendered, number: int, page: int, index: int) -> PageInfo:

@@ -12,6 +12,7 @@ import pypdfium2 as pdfium
 from PIL import Image
 
 from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.image_params import ignored
 from docpreview_emulator.pages import MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, selected
 from docpreview_emulator.stamp import Stamp
 
@@ -25,11 +26,12 @@ _REMOVE_SECURITY = 3  # FPDF_REMOVE_SECURITY
 
 @dataclass(slots=True)
 class Rendering:
-    """Result of rendering a document: outputs as (source page, file name), and the pages that failed."""
+    """Result of rendering a document: outputs as (source page, file name), pages that failed, and warnings."""
 
     total: int
     outputs: list[tuple[int, str]] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def render(source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]) -> Rendering:
@@ -52,7 +54,9 @@ def render(source: Path, directory: Path, process: Mapping[str, str], watermark:
             return _whole(document, source, directory, Stamp.of(watermark))
         pages = selected(process, len(document))
         draw = _single if process["PicPagination"] == "1" else _separate
-        return draw(document, pages, _Writer.of(process, directory, Stamp.of(watermark)))
+        rendering = draw(document, pages, _Writer.of(process, directory, Stamp.of(watermark)))
+        rendering.warnings += ignored(process["ImageParams"])
+        return rendering
     finally:
         document.close()
 
