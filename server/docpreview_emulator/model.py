@@ -164,7 +164,7 @@ class StoredObject:
     """In decimal; empty for objects of an earlier version of the emulator."""
 
     metadata: dict[str, str] = field(default_factory=dict)
-    """The `x-cos-meta-*` headers with which it was put, by name in lower case."""
+    """The headers with which it was put that come back: `x-cos-meta-*` and e.g. `cache-control`, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +176,7 @@ class Multipart:
     key: str
     content_type: str
     metadata: dict[str, str]
+    begun: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +187,4 @@ class Part:
     path: str
     size: int
     etag: str
+    modified: float

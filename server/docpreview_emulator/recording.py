@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 
 _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
+_SIGN = re.compile(r"(?<![^&])(sign=)[^&]+")
 _TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&]+", re.IGNORECASE)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
@@ -41,7 +42,7 @@ class RequestRecord:
 
 def masked_query(query: str) -> str:
     """A query string without its secrets."""
-    return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", query))
+    return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", _SIGN.sub(r"\1***", query)))
 
 
 def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:

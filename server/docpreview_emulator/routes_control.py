@@ -142,6 +142,7 @@ class _Control:
         host = read_host(request.match_info["host"])
         if host is None or host.bucket is None or host.service is not Service.COS:
             raise ControlError("the host must have the form <bucket>.cos.<region>.<suffix>")
+        self._backend.queues.ensure(host.bucket)
         upload = self._backend.objects.begin()
         try:
             async for chunk in request.content.iter_chunked(_CHUNK):
