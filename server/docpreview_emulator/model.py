@@ -36,6 +36,10 @@ class Credential:
     expires_at: float | None = None
 
 
+DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
+"""The made-up key pair of the documents and examples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket with its appid, e.g. `examplebucket-1250000000`, in one region."""
@@ -101,6 +105,8 @@ class JobResult:
     failed_pages: int
     pages: tuple[PageInfo, ...]
     total_sheets: int | None = None
+    warnings: tuple[str, ...] = ()
+    """What the pages do not show although the job succeeded; sentences, which the job's message carries."""
 
 
 @dataclass(frozen=True, slots=True)

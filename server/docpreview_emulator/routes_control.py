@@ -10,9 +10,10 @@ from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
 from docpreview_emulator.fonts import has_cjk_fonts
-from docpreview_emulator.hosts import Service, read_host
+from docpreview_emulator.hosts import Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
+from docpreview_emulator.page_creates import FIELDS, create
 
 _CHUNK = 1024 * 1024
 
@@ -35,12 +36,19 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.put("/_emulator/clock", _answered(control.set_clock)),
         web.post("/_emulator/queues/{queue_id}/pause", _answered(control.pause)),
         web.post("/_emulator/queues/{queue_id}/resume", _answered(control.resume)),
+        web.post("/_emulator/jobs", _answered(control.create)),
         web.post("/_emulator/jobs/hold", _answered(control.hold)),
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
         web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload)),
     ]
+
+
+async def health(backend: Backend) -> dict[str, object]:
+    """What the emulator found on its machine to render with."""
+    office = backend.office.program is not None
+    return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
 
 
 def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:
@@ -62,8 +70,7 @@ class _Control:
         self._backend = backend
 
     async def health(self, _request: web.Request) -> object:
-        office = self._backend.office.program is not None
-        return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
+        return await health(self._backend)
 
     async def stats(self, _request: web.Request) -> object:
         backend = self._backend
@@ -112,6 +119,10 @@ class _Control:
         self._backend.scheduler.start_waiting(queue_id)
         return {"state": "Active"}
 
+    async def create(self, request: web.Request) -> object:
+        job = create(self._backend, await _body(request, **FIELDS))
+        return {"job_id": job.job_id, "state": job.state}
+
     async def hold(self, _request: web.Request) -> object:
         self._backend.scheduler.hold()
         return {"held": True}
@@ -140,8 +151,13 @@ class _Control:
     async def upload(self, request: web.Request) -> object:
         """Store an object without a signature, so that curl can upload a document."""
         host = read_host(request.match_info["host"])
-        if host is None or host.bucket is None or host.service is not Service.COS:
-            raise ControlError("the host must have the form <bucket>.cos.<region>.<suffix>")
+        if (
+            host is None
+            or host.bucket is None
+            or host.service is not Service.COS
+            or not is_bucket_name(host.bucket.name)
+        ):
+            raise ControlError("the host must look like examplebucket-1250000000.cos.ap-chongqing.myqcloud.com")
         self._backend.queues.ensure(host.bucket)
         upload = self._backend.objects.begin()
         try:
