@@ -203,20 +203,18 @@ def image_place(address: str) -> tuple[Bucket, str]:
     parts = urlsplit(address)
     place = read_host(parts.hostname or "")
     if parts.scheme not in {"http", "https"} or place is None or place.service is not Service.COS or not place.bucket:
-        raise invalid_argument("DocWatermark/Image is not on an object host; the emulator makes no connections.")
+        raise invalid_argument("The image of a watermark is not on an object host; the emulator makes no connections.")
     return place.bucket, unquote(parts.path[1:])
 
 
 def _check_template(spec: JobSpec) -> None:
-    """Check that the output template gives each page (and, for a workbook, each sheet) a different key."""
-    directory, name = posixpath.split(spec.output.object)
-    if family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS:
-        if "${SheetID}" not in directory:
-            raise invalid_argument("Output/Object must contain ${SheetID} in its path for a spreadsheet.")
-    elif spec.process["TgtType"].lower() == "pdf" or spec.process["PicPagination"] == "1":
-        return
+    """Check the variables of the output template: a PDF and a single image need them too (document 460/46942)."""
+    name = posixpath.basename(spec.output.object)
     if "${Number}" not in name and "${Page}" not in name:
         raise invalid_argument("Output/Object must contain ${Number} or ${Page} in its file name.")
+    is_workbook = family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS
+    if is_workbook and "${SheetID}" not in spec.output.object:
+        raise invalid_argument("Output/Object must contain ${SheetID} in its path for a spreadsheet.")
 
 
 @dataclass(frozen=True, slots=True)
