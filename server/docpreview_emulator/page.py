@@ -18,7 +18,7 @@ from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError
 from docpreview_emulator.faults import Fault, Kind, Operation
 from docpreview_emulator.model import Bucket, Job, State
-from docpreview_emulator.recording import RequestRecord, masked_text
+from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_text
 from docpreview_emulator.requests import DEFAULTS
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Page:
             time=_time,
             span=_span,
             verdict=_verdict,
-            readable=readable,
+            readable=_readable,
             details=_details,
             plain=_plain,
         )
@@ -208,9 +208,10 @@ def _pictures(job: Job, first: int, limit: int) -> list[Picture]:
     ]
 
 
-def readable(text: str) -> str:
-    """A body as it is shown: an element a line, without passwords and without the paths of callback addresses."""
-    return _ADDRESS.sub(r"\1\2/***", masked_text(text)).replace("><", ">\n<")
+def _readable(text: str) -> str:
+    """The first of a body, an element a line, without passwords and without the paths of callback addresses."""
+    shown = _ADDRESS.sub(r"\1\2/***", masked_text(text[:MOST_REPLY])).replace("><", ">\n<")
+    return shown if len(text) < MOST_REPLY else f"{shown}\n... cut after {MOST_REPLY} characters"
 
 
 def _options(job: Job) -> dict[str, str]:

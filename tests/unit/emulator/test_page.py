@@ -222,6 +222,15 @@ async def test_requests_have_the_body_that_came_and_a_link_to_their_job(visitor:
     assert page.all("a", "href").count(f"/jobs/{job_id}") >= 2
 
 
+async def test_of_a_long_body_only_the_first_is_shown(visitor: Visitor, cloud: Cloud) -> None:
+    """The page is read again every second."""
+    await cloud.create("seven.pdf", UserData="long" * 50_000)
+    page = await visitor.open()
+    assert "longlong" in page.text
+    assert "... cut after 4000 characters" in page.text
+    assert len(page.html) < 20_000
+
+
 async def test_the_bytes_of_objects_are_no_reply_that_is_shown_but_refusals_are(visitor: Visitor, cloud: Cloud) -> None:
     await cloud.put("a.txt", b"what the object holds")
     await cloud.fetch("a.txt")
