@@ -323,14 +323,6 @@ async def test_scripts_and_styles_come_from_the_emulator_alone_and_no_page_can_b
         assert all(value.startswith(("/", "#", "?")) and not value.startswith("//") for value in linked)
 
 
-@pytest.mark.parametrize("path", ["/", "/jobs/d0", "/jobs/d0/pages/0", "/_emulator/page.js"])
-async def test_a_name_that_is_not_of_this_machine_sees_no_page(visitor: Visitor, path: str) -> None:
-    """Somebody's name that is bound to the address of this machine."""
-    async with visitor.session.get(visitor.url + path, headers={"Host": "attacker.example"}) as response:
-        assert response.status == 403
-        assert "attacker.example" in (await response.json())["error"]
-
-
 async def test_an_output_that_somebody_replaced_by_markup_is_not_served(emulator: Emulator, visitor: Visitor) -> None:
     """Only what begins as an image or a PDF is, whatever type it was put with."""
     job_id = await visitor.created("seven.pdf")
