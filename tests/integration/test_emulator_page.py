@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from docpreview_emulator import Emulator, Settings
 from tests.chromium import Browser, check_looks, chromium
@@ -27,6 +28,25 @@ SEEN = """new Promise(done => {{
 
 CARDS = "[...document.querySelectorAll('#job-list > li .state')].map(state => state.textContent).join()"
 EVIL = "<img src=x onerror=document.title=1>.pdf"
+
+FOREIGN = """async base => {
+  const upload = base + "/_emulator/upload/b-1250000000.cos.r.x/a.pdf";
+  const plain = {method: "POST", mode: "no-cors", body: '{"kind": "throttle"}'};
+  const json = {method: "POST", headers: {"Content-Type": "application/json"}, body: '{"kind": "throttle"}'};
+  const form = new FormData();
+  form.append("kind", "throttle");
+  const sent = [
+    fetch(base + "/_emulator/faults", plain),
+    fetch(base + "/_emulator/faults", json),
+    fetch(base + "/_emulator/faults", {method: "POST", mode: "no-cors", body: form}),
+    fetch(base + "/_emulator/faults", {method: "DELETE"}),
+    fetch(upload, {method: "PUT", body: "x"}),
+    fetch(base + "/_emulator/jobs/hold", {method: "POST", mode: "no-cors"}),
+    fetch(base + "/").then(page => page.text()),
+  ];
+  return (await Promise.allSettled(sent)).map(one => one.value?.type ?? one.value ?? "failed");
+}"""
+"""What a page of another origin may try; an opaque answer tells it nothing."""
 
 
 @pytest.fixture
@@ -228,3 +248,34 @@ async def test_with_a_thousand_long_jobs_only_the_images_that_are_seen_are_loade
         assert await browser.value("[...document.images].filter(image => image.naturalWidth).length") < 60
         await browser.value("document.images[59].scrollIntoView()")
         await browser.value(SEEN.format(59))
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+async def test_a_page_of_another_origin_can_neither_change_nor_read_anything(
+    emulator: Emulator, browser: Browser, name: str
+) -> None:
+    """Of another port of this machine, and of another name. The emulator's own page can."""
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(
+            text="<!doctype html><title>elsewhere</title><link rel=icon href=data:,>", content_type="text/html"
+        )
+
+    emulator.add_fault("latency")
+    app = web.Application()
+    app.router.add_get("/", show)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        await browser.open(f"http://{name}:{runner.addresses[0][1]}/")
+        answers = await browser.value(f"({FOREIGN})({emulator.url!r})")
+    finally:
+        await runner.cleanup()
+    assert answers == ["opaque", "failed", "opaque", "failed", "failed", "opaque", "failed"]
+    assert [fault.kind for fault in emulator.faults] == ["latency"]
+    await browser.open(emulator.url)
+    await browser.choose("#files", SEVEN)
+    await browser.until(f"{CARDS} == 'Success'")
+    assert len(emulator.jobs) == 1
