@@ -59,14 +59,14 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
-REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model tests/vendor
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
 	$(BIN)/pytest $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
 
-test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
+test-rest: $(READY) ## the others: clients in five languages, the vendor's SDKs, faults, chart, monitoring
 	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
 # The other blocks are loaded in `test`, and those in other languages compiled in `test-rest`; the list names the tests.

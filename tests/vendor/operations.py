@@ -83,7 +83,7 @@ def _md5(data: bytes) -> str:
 
 KEYS = ["list/1 a+b&c.txt", "list/2 页面.txt", "list/3.txt"]
 """Keys that signatures and lists have to encode."""
-NOTIFY = {"Url": "https://receiver.example.com/", "State": "On", "Type": "Url", "Event": "TaskFinish"}
+NOTIFY = {"Url": "http://127.0.0.1:9/nobody", "State": "On", "Type": "Url", "Event": "TaskFinish"}
 
 OPERATIONS: dict[str, Callable[[Run, Any], None]] = {
     "create bucket": _is(None),

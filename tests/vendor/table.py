@@ -39,8 +39,8 @@ def _cell(sdk: Sdk, runs: Runs, operation: str) -> str:
             runs.get(sdk, scheme).check(operation)
         except AssertionError:
             return f"fails over {scheme}"
-    words = ["yes"] if len(schemes) > 1 else ["https"]
-    return ", ".join([*words, "status only"] if operation in sdk.differs else words)
+    words = ["yes" if len(schemes) > 1 else "https"]
+    return ", ".join([*words, sdk.differs[operation][1]] if operation in sdk.differs else words)
 
 
 def columns() -> dict[str, Column]:

@@ -14,7 +14,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 import pypdfium2 as pdfium
 
 from docpreview_emulator import Credential, Emulator
-from docpreview_emulator.emulator import DEFAULT_CREDENTIAL
+from docpreview_emulator.model import DEFAULT_CREDENTIAL
 from docpreview_emulator.settings import Settings
 from docpreview_emulator.threaded import running
 from tests.vendor.operations import KEYS, NOTIFY, OPERATIONS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 REGION, MISSING_JOB = "ap-chongqing", f"d{'0' * 32}"
 TEMPORARY = Credential("temporary-secret-id", "TEMPORARYsecretKEY", "TOKEN+/=abc")
-SCHEMES = ("http",)
+SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
     world: World
     settings: dict[str, Any]
     results: dict[str, Any]
-    differs: dict[str, dict[str, object]]
+    differs: dict[str, tuple[object, str]]
     ended: str
 
     @property
@@ -71,7 +71,7 @@ class Run:
         """Raises: AssertionError: the operation did not give what it has to."""
         assert operation in self.results, f"the driver ended before {operation!r}: {self.ended}"
         if operation in self.differs:
-            assert self.results[operation] == self.differs[operation]
+            assert self.results[operation] == self.differs[operation][0]
         else:
             OPERATIONS[operation](self, self.results[operation])
 
@@ -83,7 +83,7 @@ class World:
     emulator: Emulator
     document: Path
     large: Path
-    ca: Path | None = None
+    ca: Path
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -94,7 +94,7 @@ class World:
         settings = {
             "scheme": scheme,
             "proxy": self.emulator.url,
-            "ca": str(self.ca) if self.ca else None,
+            "ca": str(self.ca),
             "region": REGION,
             "bucket": f"vendor-{sdk.language}-{scheme}-1250000000",
             "missingBucket": "never-made-1250000000",
@@ -112,7 +112,9 @@ class World:
         }
         file = self.document.with_name(f"{sdk.language}-{scheme}.json")
         file.write_text(json.dumps(settings))
-        done = sdk.run(*sdk.driver, str(file), environment=dict.fromkeys(sdk.ca, str(self.ca)))
+        command = [word.replace("{ca}", str(self.ca)) for word in (*sdk.driver, str(file))]
+        trust = {name: value.replace("{ca}", str(self.ca)) for name, value in sdk.trust.items()}
+        done = sdk.run(*command, environment=trust)
         results = [json.loads(line) for line in done.stdout.splitlines()]
         values = {each["operation"]: each["error"] if "error" in each else each["value"] for each in results}
         return Run(self, settings, values, sdk.differs, f"status {done.returncode}\n{done.stderr[-4000:]}")
@@ -147,9 +149,9 @@ def world(folder: Path) -> Iterator[World]:
     document, large = folder / "report.pdf", folder / "large.bin"
     document.write_bytes(_pdf(2))
     large.write_bytes(bytes(range(256)) * 10_000)
-    emulator = Emulator(folder / "cloud", credentials=[DEFAULT_CREDENTIAL, TEMPORARY], settings=Settings())
+    emulator = Emulator(folder / "cloud", credentials=[DEFAULT_CREDENTIAL, TEMPORARY], settings=Settings(tls=True))
     with running(emulator):
-        yield World(emulator, document, large)
+        yield World(emulator, document, large, emulator.ca_file)
 
 
 def _pdf(pages: int) -> bytes:

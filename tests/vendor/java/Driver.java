@@ -263,7 +263,8 @@ public class Driver {
   static Object buckets() {
     DocBucketRequest request = new DocBucketRequest();
     request.setRegions(set.region);
-    request.setBucketName(set.bucket);
+    request.setBucketName(set.bucket); // for the host only
+    request.setBucketNames(set.bucket);
     return cos.describeDocProcessBuckets(request).getDocBucketObjectList().stream().map(each -> each.getName()).toList();
   }
 
@@ -326,7 +327,7 @@ public class Driver {
 
   public static void main(String[] arguments) throws Exception {
     set = new Gson().fromJson(Files.readString(Path.of(arguments[0])), Settings.class);
-    if (set.ca != null) trust(set.ca);
+    trust(set.ca);
     cos = connect(new BasicCOSCredentials(set.secretId, set.secretKey));
     objectSteps();
     jobSteps();

@@ -1,6 +1,6 @@
 <?php
 // Each operation of the suite with the vendor's SDK for PHP; one JSON line for each. The argument is a file of settings.
-// PHP takes the CA from SSL_CERT_FILE.
+// PHP takes the CA from its setting curl.cainfo.
 
 require (getenv('COMPOSER_VENDOR_DIR') ?: __DIR__ . '/vendor') . '/autoload.php';
 
