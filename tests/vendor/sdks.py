@@ -130,7 +130,7 @@ SDKS = (
         "cos-nodejs-sdk-v5",
         pin=("tests/vendor/node/package.json", r'"cos-nodejs-sdk-v5": "(.+?)"'),
         tools=("node", "npm"),
-        builds=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"),),
+        builds=(("npm", "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"),),
         driver=("node", "driver.js"),
         trust={"NODE_EXTRA_CA_CERTS": "{ca}"},
     ),

@@ -44,11 +44,11 @@ def _cell(sdk: Sdk, runs: Runs, operation: str) -> str:
 
 
 def columns() -> dict[str, Column]:
-    """The columns of the README, by the name of the SDK."""
+    """The columns of the README, by the name of the SDK; that of the operations as `operation`."""
     _, _, rest = README.read_text().partition(BEGIN)
     rows = [row.strip("|\n ").split(" | ") for row in rest.partition(END)[0].splitlines() if row and "---" not in row]
     cells = [[cell.strip() for cell in each] for each in zip(*rows, strict=True)]
-    return {each[0].partition(" ")[0]: each for each in cells[1:]}
+    return {each[0].partition(" ")[0]: each for each in cells}
 
 
 def write(made: Mapping[str, Column]) -> None:

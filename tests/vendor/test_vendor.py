@@ -54,6 +54,11 @@ def test_the_sdk_does_the_operation(runs: Runs, sdk: Sdk, scheme: str, operation
     made(runs, sdk, scheme).check(operation)
 
 
+def test_the_table_of_the_readme_has_all_operations_and_all_sdks() -> None:
+    assert columns()["operation"] == ["operation", *OPERATIONS]
+    assert [*columns()] == ["operation", *(sdk.name for sdk in SDKS)]
+
+
 @pytest.mark.parametrize("sdk", SDKS, ids=lambda sdk: sdk.language)
 def test_the_column_of_the_readme_is_what_the_runs_of_the_sdk_gave(runs: Runs, sdk: Sdk) -> None:
     """`python -m tests.vendor` writes the table."""
