@@ -225,4 +225,4 @@ http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the co
 
 clean: ## remove what the targets above made
 	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \
-	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules tests/vendor/node/node_modules
+	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules tests/vendor/node/node_modules tests/vendor/php/vendor
