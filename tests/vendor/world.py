@@ -149,7 +149,8 @@ def world(folder: Path) -> Iterator[World]:
     document, large = folder / "report.pdf", folder / "large.bin"
     document.write_bytes(_pdf(2))
     large.write_bytes(bytes(range(256)) * 10_000)
-    emulator = Emulator(folder / "cloud", credentials=[DEFAULT_CREDENTIAL, TEMPORARY], settings=Settings(tls=True, strict=True))
+    keys, settings = [DEFAULT_CREDENTIAL, TEMPORARY], Settings(tls=True, strict=True)
+    emulator = Emulator(folder / "cloud", credentials=keys, settings=settings)
     with running(emulator):
         yield World(emulator, document, large, emulator.ca_file)
 
