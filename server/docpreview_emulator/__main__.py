@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import shutil
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,10 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
     ] = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")] = False,
+    ca_out: Annotated[
+        Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
+    ] = None,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
     secret_key: Annotated[
         str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
@@ -71,6 +76,8 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
+    if ca_out is not None and not tls:
+        raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(
@@ -79,21 +86,24 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         list_delay=list_delay,
         empty_pages=empty_pages,
         echo_user_data=not no_echo,
+        tls=tls,
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
-        asyncio.run(_serve(emulator))
+        asyncio.run(_serve(emulator, ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-async def _serve(emulator: Emulator) -> None:
+async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with emulator:
+        if ca_out is not None:
+            shutil.copyfile(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
         await stop.wait()
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
@@ -16,13 +16,19 @@ from docpreview_emulator.callbacks import CallbackRecord
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
+from docpreview_emulator.hosts import LOOPBACK_NAMES
+from docpreview_emulator.listener import Listener
 from docpreview_emulator.model import Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
 from docpreview_emulator.settings import Settings
 
+if TYPE_CHECKING:
+    import ssl
+
 DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
+_ANY = {"0.0.0.0", "::"}  # noqa: S104 - addresses that are no names
 _STOP_TIMEOUT = 2.0
 _RENDERERS = ("PIL", "pypdfium2")
 
@@ -58,6 +64,7 @@ class Emulator:
         self._settings = settings or Settings()
         self._data_dir = None if data_dir is None else Path(data_dir).resolve()
         self._address = (host, port)
+        self._ca_file: Path | None = None
         self._stack = AsyncExitStack()
         self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None
 
@@ -82,13 +89,7 @@ class Emulator:
             backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
             stack.push_async_callback(backend.close)
             backend.start()
-            runner = web.AppRunner(application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, *self._address)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            self._address = (host, port)
+            self._address = await self._listen(backend, Path(directory), stack)
             self._running = (backend, asyncio.get_running_loop())
             self._stack = stack.pop_all()
         return self
@@ -98,6 +99,35 @@ class Emulator:
     ) -> None:
         self._running = None
         await self._stack.aclose()
+
+    async def _listen(self, backend: Backend, directory: Path, stack: AsyncExitStack) -> tuple[str, int]:
+        tls = self._tls_context(directory) if self._settings.tls else None
+        direct, tunnelled = (
+            web.AppRunner(application(backend, tunnelled=through), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
+            for through in (False, True)
+        )
+        listener = Listener(direct, tunnelled, tls)
+        stack.push_async_callback(listener.close)
+        return await listener.start(*self._address)
+
+    def _tls_context(self, directory: Path) -> "ssl.SSLContext":
+        from docpreview_emulator.authority import Authority  # noqa: PLC0415 - takes time to import, few need it
+
+        host = self._address[0]
+        authority = Authority(directory / "tls", LOOPBACK_NAMES if host in _ANY else (*LOOPBACK_NAMES, host))
+        self._ca_file = authority.certificate_file
+        return authority.context()
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that clients have to trust, as PEM.
+
+        Raises:
+            ControlError: the emulator has no TLS, or is not running.
+        """
+        if self._ca_file is None:
+            raise ControlError("there is no authority: start the emulator with tls=True")
+        return self._ca_file
 
     @property
     def port(self) -> int:

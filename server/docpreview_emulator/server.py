@@ -26,15 +26,19 @@ _TOKEN_HEADERS = {
 }
 
 
-def application(backend: Backend) -> web.Application:
-    """The web application: cloud hosts go to the cloud's routes, any other host sees `/_emulator/` only."""
+def application(backend: Backend, *, tunnelled: bool = False) -> web.Application:
+    """The web application: cloud hosts go to the cloud's routes, any other host sees `/_emulator/` only.
+
+    Through a tunnel, and for clients that take the emulator for a proxy, there are the cloud's hosts only.
+    """
     cloud_handler = _CloudHandler(backend)
 
     @web.middleware
     async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
         exchange = read_exchange(request)
         if exchange is None:
-            return await handler(request)
+            is_proxied = not request.raw_path.startswith(("/", "*"))
+            return _no_cloud() if tunnelled or is_proxied else await handler(request)
         try:
             return await cloud_handler.serve(exchange)
         except ConnectionResetError:
@@ -42,8 +46,16 @@ def application(backend: Backend) -> web.Application:
             return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
-    app.add_routes(control_routes(backend))
+    if not tunnelled:
+        app.add_routes(control_routes(backend))
     return app
+
+
+def _no_cloud() -> web.Response:
+    text = (
+        "This is not a host of the cloud, and the emulator is a proxy to nothing else. Name other hosts in NO_PROXY.\n"
+    )
+    return web.Response(status=403, text=text)
 
 
 class _CloudHandler:
