@@ -11,7 +11,7 @@ from docpreview_emulator.formats import Family, family_of, suffix_of
 from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import OfficeConverter, Part
-from docpreview_emulator.pages import OutputName
+from docpreview_emulator.pages import MAX_PAGES, OutputName
 from docpreview_emulator.requests import image_place
 from docpreview_emulator.worker import RenderWorker
 
@@ -28,6 +28,7 @@ class _Rendered:
     total: int
     outputs: list[tuple[int, str]]
     failed: int
+    warnings: tuple[str, ...]
 
 
 class Converter:
@@ -52,7 +53,10 @@ class Converter:
             directory = Path(name)
             parts, sheets = await self._parts(job, self._objects.path(source), directory)
             watermark = self._watermark(job.spec.watermark)
-            rendered = [await self._render(part, directory, job.spec.process, watermark) for part in parts]
+            rendered: list[_Rendered] = []
+            for part in parts:
+                limit = max(MAX_PAGES - sum(each.total for each in rendered), 0)
+                rendered.append(await self._render(part, directory, job.spec.process, watermark, limit))
             return await asyncio.to_thread(self._store, job, rendered, sheets)
 
     def _source(self, job: Job) -> StoredObject:
@@ -85,15 +89,16 @@ class Converter:
         return {**values, "Image": str(self._objects.path(image))}
 
     async def _render(
-        self, part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]
+        self, part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int
     ) -> _Rendered:
         target = directory / f"pages-{part.sheet or 0}"
         target.mkdir()
         if part.source is None:
-            return _Rendered(part, target, 0, [], 0)
-        reply = await self._worker.render(part.source, target, process, watermark)
+            return _Rendered(part, target, 0, [], 0, part.warnings)
+        reply = await self._worker.render(part.source, target, process, watermark, limit)
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
-        return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
+        warnings = (*part.warnings, *map(str, reply["warnings"]))
+        return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]), warnings)
 
     def _store(self, job: Job, rendered: list[_Rendered], sheets: int | None) -> JobResult:
         bucket = Bucket(job.spec.output.bucket, job.spec.output.region)
@@ -105,7 +110,8 @@ class Converter:
                 self._objects.put_file(bucket, info.target.removeprefix("/"), each.directory / name, content_type)
                 pages.append(info)
         total, failed = sum(each.total for each in rendered), sum(each.failed for each in rendered)
-        return JobResult(total, failed, tuple(pages), sheets)
+        warnings = dict.fromkeys(warning for each in rendered for warning in each.warnings)
+        return JobResult(total, failed, tuple(pages), sheets, tuple(warnings))
 
 
 def _page_info(job: Job, rendered: _Rendered, number: int, page: int, index: int) -> PageInfo:

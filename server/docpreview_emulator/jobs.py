@@ -74,6 +74,13 @@ class JobTable:
         with self._database.transaction() as connection:
             return [_job(row) for row in connection.execute("SELECT * FROM jobs ORDER BY created, sequence")]
 
+    def newest(self, limit: int, skip: int, state: str = "") -> list[Job]:
+        """Jobs of all buckets, newest first; with `state` those of that state only."""
+        condition, values = ("WHERE state = ?", (state,)) if state else ("", ())
+        statement = f"SELECT * FROM jobs {condition} ORDER BY sequence DESC LIMIT ? OFFSET ?"  # noqa: S608
+        with self._database.transaction() as connection:
+            return [_job(row) for row in connection.execute(statement, (*values, limit, skip))]
+
     def page(self, bucket: Bucket, query: ListQuery) -> tuple[list[Job], str]:
         """One page of a bucket's jobs and the token of the next, which is empty at the end."""
         clauses = ["bucket = ?", "region = ?", "created > ?"]
@@ -116,9 +123,9 @@ class JobTable:
         )
 
     def succeed(self, job_id: str, result: JobResult) -> bool:
-        """Running becomes Success; False when the job's state was set by a control request meanwhile."""
-        values = (self._clock.now(), json.dumps(asdict(result)))
-        return self._change(job_id, f"state = '{State.SUCCESS}', ended = ?, result = ? {_RUNNING}", values)
+        """Running becomes Success, with its warnings as message; False when its state was set by a control request."""
+        values = (self._clock.now(), " ".join(result.warnings), json.dumps(asdict(result)))
+        return self._change(job_id, f"state = '{State.SUCCESS}', ended = ?, message = ?, result = ? {_RUNNING}", values)
 
     def fail(self, job_id: str, code: str, message: str) -> bool:
         """Running becomes Failed; False as for `succeed`."""
@@ -227,4 +234,4 @@ def _spec(stored: dict[str, Any]) -> JobSpec:
 
 def _result(stored: dict[str, Any]) -> JobResult:
     pages = tuple(PageInfo(**page) for page in stored["pages"])
-    return JobResult(**{**stored, "pages": pages})
+    return JobResult(**{**stored, "pages": pages, "warnings": tuple(stored.get("warnings", ()))})

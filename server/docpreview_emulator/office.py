@@ -32,6 +32,8 @@ class Part:
 
     source: Path | None
     sheet: int | None = None
+    warnings: tuple[str, ...] = ()
+    """Sentences on what its pages do not show; they reach the job's message and the log."""
 
 
 class OfficeConverter:

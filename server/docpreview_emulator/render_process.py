@@ -30,7 +30,7 @@ def main() -> None:
 def _answer(task: dict[str, object]) -> dict[str, object]:
     try:
         source, directory = Path(str(task["source"])), Path(str(task["directory"]))
-        rendering = render(source, directory, task["process"], task["watermark"])  # type: ignore[arg-type]
+        rendering = render(source, directory, task["process"], task["watermark"], task["limit"])  # type: ignore[arg-type]
     except JobFailure as failure:
         return {"code": failure.code, "message": failure.message}
     except MemoryError:

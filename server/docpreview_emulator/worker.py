@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.pages import MAX_PAGES
 
 _LONGEST_LINE = 16 * 1024 * 1024
 
@@ -22,7 +23,12 @@ class RenderWorker:
         self._process: asyncio.subprocess.Process | None = None
 
     async def render(
-        self, source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]
+        self,
+        source: Path,
+        directory: Path,
+        process: Mapping[str, str],
+        watermark: Mapping[str, str],
+        limit: int = MAX_PAGES,
     ) -> dict[str, Any]:
         """The result of `render.render`, as plain data.
 
@@ -30,7 +36,7 @@ class RenderWorker:
             JobFailure: the document cannot be rendered, in time, or without killing the process.
         """
         paths = {"source": str(source), "directory": str(directory)}
-        task = {**paths, "process": dict(process), "watermark": dict(watermark)}
+        task = {**paths, "process": dict(process), "watermark": dict(watermark), "limit": limit}
         async with self._lock:
             reply = await self._ask(json.dumps(task).encode() + b"\n")
         if "code" in reply:
