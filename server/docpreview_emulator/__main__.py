@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from docpreview_emulator.emulator import DEFAULT_CREDENTIAL, Emulator
+from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
-from docpreview_emulator.model import Credential
+from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 # Pretty tracebacks would show the values of variables, and with them keys.
@@ -78,7 +78,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     if ca_out is not None and not tls:
         raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(
         submit_delay=submit_delay,
@@ -105,6 +105,8 @@ async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
         if ca_out is not None:
             shutil.copyfile(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        for text in await emulator.shortcomings():
+            typer.echo(f"warning: {text}", err=True)
         await stop.wait()
 
 

@@ -18,16 +18,16 @@ from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
 from docpreview_emulator.hosts import LOOPBACK_NAMES
 from docpreview_emulator.listener import Listener
-from docpreview_emulator.model import Bucket, Credential, Job, Multipart, Part, State, StoredObject
+from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
 from docpreview_emulator.settings import Settings
+from docpreview_emulator.shortcomings import shortcomings
 
 if TYPE_CHECKING:
     import ssl
 
-DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
 _ANY = {"0.0.0.0", "::"}  # noqa: S104 - addresses that are no names
 _STOP_TIMEOUT = 2.0
 _RENDERERS = ("PIL", "pypdfium2")
@@ -139,6 +139,10 @@ class Emulator:
         """Where to connect, e.g. `http://127.0.0.1:8089`; requests name the cloud's host in their `Host` header."""
         host = self._address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def shortcomings(self) -> list[str]:
+        """What this machine lacks for documents of some kinds, and the command that installs it."""
+        return await shortcomings(self._backend.office.program)
 
     # Requests and jobs
 
