@@ -56,6 +56,13 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
     ] = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="DOCPREVIEW_EMULATOR_CONTROL_HOST",
+            help="Another name by which the page and /_emulator/ may be called; may be repeated.",
+        ),
+    ] = None,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")] = False,
     ca_out: Annotated[
         Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
@@ -87,6 +94,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         empty_pages=empty_pages,
         echo_user_data=not no_echo,
         tls=tls,
+        control_hosts=tuple(control_host or ()),
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:

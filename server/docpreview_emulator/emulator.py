@@ -16,6 +16,7 @@ from docpreview_emulator.callbacks import CallbackRecord
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
+from docpreview_emulator.guard import Guard
 from docpreview_emulator.hosts import LOOPBACK_NAMES
 from docpreview_emulator.listener import Listener
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
@@ -101,20 +102,21 @@ class Emulator:
         await self._stack.aclose()
 
     async def _listen(self, backend: Backend, directory: Path, stack: AsyncExitStack) -> tuple[str, int]:
-        tls = self._tls_context(directory) if self._settings.tls else None
+        host, settings = self._address[0], self._settings
+        names = settings.control_hosts if host in _ANY else (host, *settings.control_hosts)
+        tls = self._tls_context(directory, names) if settings.tls else None
         direct, tunnelled = (
-            web.AppRunner(application(backend, tunnelled=through), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
-            for through in (False, True)
+            web.AppRunner(application(backend, guard), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
+            for guard in (Guard(names), None)
         )
         listener = Listener(direct, tunnelled, tls)
         stack.push_async_callback(listener.close)
         return await listener.start(*self._address)
 
-    def _tls_context(self, directory: Path) -> "ssl.SSLContext":
+    def _tls_context(self, directory: Path, names: Iterable[str]) -> "ssl.SSLContext":
         from docpreview_emulator.authority import Authority  # noqa: PLC0415 - takes time to import, few need it
 
-        host = self._address[0]
-        authority = Authority(directory / "tls", LOOPBACK_NAMES if host in _ANY else (*LOOPBACK_NAMES, host))
+        authority = Authority(directory / "tls", (*LOOPBACK_NAMES, *names))
         self._ca_file = authority.certificate_file
         return authority.context()
 

@@ -12,8 +12,16 @@ from docpreview_emulator.delivery import DROPPED, answer_without_processing, del
 from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
 from docpreview_emulator.faults import Fault, Kind, Operation
+from docpreview_emulator.guard import Guard
 from docpreview_emulator.hosts import Service
-from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_headers, masked_query, masked_text
+from docpreview_emulator.recording import (
+    MOST_REPLY,
+    RequestRecord,
+    masked_body,
+    masked_headers,
+    masked_query,
+    masked_text,
+)
 from docpreview_emulator.routes_control import control_routes
 from docpreview_emulator.routes_jobs import MAX_BODY, JobRoutes, operation_of, read_body
 from docpreview_emulator.routes_objects import ObjectRoutes
@@ -27,10 +35,10 @@ _TOKEN_HEADERS = {
 }
 
 
-def application(backend: Backend, *, tunnelled: bool = False) -> web.Application:
+def application(backend: Backend, guard: Guard | None) -> web.Application:
     """The web application: cloud hosts go to the cloud's routes, any other host sees the page and `/_emulator/`.
 
-    Through a tunnel, and for clients that take the emulator for a proxy, there are the cloud's hosts only.
+    Without a guard, as in tunnels, and for clients that take the emulator for a proxy there are cloud hosts only.
     """
     cloud_handler = _CloudHandler(backend)
 
@@ -39,7 +47,8 @@ def application(backend: Backend, *, tunnelled: bool = False) -> web.Application
         exchange = read_exchange(request)
         if exchange is None:
             is_proxied = not request.raw_path.startswith(("/", "*"))
-            return _no_cloud() if tunnelled or is_proxied else await handler(request)
+            refused = _no_cloud() if guard is None or is_proxied else guard.refusal(request)
+            return refused or await handler(request)
         try:
             return await cloud_handler.serve(exchange)
         except ConnectionResetError:
@@ -47,7 +56,7 @@ def application(backend: Backend, *, tunnelled: bool = False) -> web.Application
             return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
-    if not tunnelled:
+    if guard is not None:
         app.add_routes(control_routes(backend))
         app.add_routes(page_routes(backend))
     return app
@@ -98,11 +107,12 @@ class _CloudHandler:
         return next((fault for fault in faults if fault.kind is not Kind.LATENCY), None)
 
     async def _answer(self, exchange: Exchange, record: RequestRecord) -> tuple[Answer, Fault | None]:
-        fault = None
+        fault, body = None, b""
         try:
             # Read before any delay: a slow cloud carries out a request even if its client has disconnected.
             if exchange.cloud.service is Service.CI:
-                record.body = await read_body(exchange.source)
+                body = await read_body(exchange.source)
+                record.body = masked_body(body)
             fault = await self._delay(_operation(exchange))
             answer = answer_without_processing(exchange, fault)
             if answer is not None:
@@ -111,7 +121,7 @@ class _CloudHandler:
             if exchange.cloud.service is Service.COS:
                 answer = await self._objects.answer(exchange)
             else:
-                answer = self._jobs.answer(exchange, record.body)
+                answer = self._jobs.answer(exchange, body)
         except CloudError as error:
             answer = refusal(exchange, error)
         except StorageError as error:
