@@ -106,7 +106,12 @@ class Emulator:
         names = settings.control_hosts if host in _ANY else (host, *settings.control_hosts)
         tls = self._tls_context(directory, names) if settings.tls else None
         direct, tunnelled = (
-            web.AppRunner(application(backend, guard), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
+            web.AppRunner(
+                application(backend, guard),
+                access_log=None,
+                shutdown_timeout=_STOP_TIMEOUT,
+                auto_decompress=False,
+            )
             for guard in (Guard(names), None)
         )
         listener = Listener(direct, tunnelled, tls)
@@ -271,7 +276,8 @@ class Emulator:
         self._call(self._backend.scheduler.cancel, job_id)
 
     def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
-        """Store an object directly, without an HTTP request."""
+        """Store an object directly, without an HTTP request; its bucket is created if it does not exist."""
+        self._backend.queues.ensure(Bucket(bucket, region))
         return self._backend.objects.put(Bucket(bucket, region), key, data)
 
     def delete_object(self, bucket: str, region: str, key: str) -> None:
