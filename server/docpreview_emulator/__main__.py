@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import re
+import shutil
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -58,6 +59,17 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
     ] = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
+    control_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="DOCPREVIEW_EMULATOR_CONTROL_HOST",
+            help="Another name by which the page and /_emulator/ may be called; may be repeated.",
+        ),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")] = False,
+    ca_out: Annotated[
+        Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
+    ] = None,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
     secret_key: Annotated[
         str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
@@ -83,6 +95,8 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
+    if ca_out is not None and not tls:
+        raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(
@@ -91,12 +105,14 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         list_delay=list_delay,
         empty_pages=empty_pages,
         echo_user_data=not no_echo,
+        tls=tls,
+        control_hosts=tuple(control_host or ()),
         strict=strict,
         cors_origins=_origins(cors_origin or []),
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
-        asyncio.run(_serve(emulator))
+        asyncio.run(_serve(emulator, ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
@@ -109,12 +125,14 @@ def _origins(given: list[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-async def _serve(emulator: Emulator) -> None:
+async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with emulator:
+        if ca_out is not None:
+            shutil.copyfile(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
