@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import re
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,8 @@ from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
+
+_ORIGIN = re.compile(r"https?://[^/\s]+")
 
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
@@ -66,6 +69,15 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     empty_pages: Annotated[
         int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
     ] = 0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."
+        ),
+    ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -79,6 +91,8 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         list_delay=list_delay,
         empty_pages=empty_pages,
         echo_user_data=not no_echo,
+        strict=strict,
+        cors_origins=_origins(cors_origin or []),
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
@@ -86,6 +100,13 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _origins(given: list[str]) -> tuple[str, ...]:
+    for origin in given:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise typer.BadParameter(f"--cors-origin {origin} is no origin, such as http://localhost:3000, nor *.")
+    return tuple(given)
 
 
 async def _serve(emulator: Emulator) -> None:
