@@ -13,7 +13,7 @@ _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
 _SIGN = re.compile(r"(?<![^?&;])(sign=)[^&<\s]+")
 _TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&<\s]+", re.IGNORECASE)
 _NAME = r"(?:[\w.-]+:)?DocPassword\b"
-_PASSWORD = re.compile(rf"(<{_NAME}(?:[^>]*[^>/])?>)(?!</).*?(</{_NAME}|\Z)", re.DOTALL)
+_PASSWORD = re.compile(rf"(<{_NAME})(?!\s*/>|\s*></)(?:.*?(?=</{_NAME})|.*)", re.DOTALL)
 _ALL_TO_THE_LAST_PASSWORD = re.compile(_PASSWORD.pattern.replace(".*?", ".*").encode(), re.DOTALL)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
@@ -60,12 +60,12 @@ def masked_body(body: bytes) -> bytes:
 
     Nothing is left of a body whose encoding has zero bytes, such as UTF-16.
     """
-    return b"***" if b"\0" in body else _ALL_TO_THE_LAST_PASSWORD.sub(rb"\1***\2", body)
+    return b"***" if b"\0" in body else _ALL_TO_THE_LAST_PASSWORD.sub(rb"\1>***", body)
 
 
 def masked_text(text: str) -> str:
     """A reply without the passwords of documents and the signatures of addresses."""
-    return _PASSWORD.sub(r"\1***\2", masked_query(text))
+    return _PASSWORD.sub(r"\1>***", masked_query(text))
 
 
 def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:
