@@ -3,6 +3,8 @@
 import asyncio
 import ipaddress
 import logging
+import math
+import os
 import re
 import shutil
 import signal
@@ -75,9 +77,15 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
     ] = DEFAULT_CREDENTIAL.secret_key,
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
-    submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
-    run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
-    list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
+    submit_delay: Annotated[
+        float, typer.Option(help="Seconds a job is Submitted.", min=0, callback=_finite)
+    ] = Settings().submit_delay,
+    run_delay: Annotated[
+        float, typer.Option(help="Seconds a job is Running before its work.", min=0, callback=_finite)
+    ] = 0.0,
+    list_delay: Annotated[
+        float, typer.Option(help="Seconds until lists show a new job.", min=0, callback=_finite)
+    ] = 0.0,
     empty_pages: Annotated[
         int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
     ] = 0,
@@ -98,6 +106,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     if ca_out is not None and not tls:
         raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.umask(0o077)  # for the files of libraries and of LibreOffice, too
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(
         submit_delay=submit_delay,
@@ -118,6 +127,12 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         raise typer.Exit(1) from None
 
 
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds.")
+    return seconds
+
+
 def _origins(given: list[str]) -> tuple[str, ...]:
     for origin in given:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
@@ -132,11 +147,16 @@ async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
         loop.add_signal_handler(number, stop.set)
     async with emulator:
         if ca_out is not None:
-            shutil.copyfile(emulator.ca_file, ca_out)
+            _publish(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()
+
+
+def _publish(certificate: Path, copy: Path) -> None:
+    shutil.copyfile(certificate, copy)
+    copy.chmod(0o644)  # it is no secret, and the programs that trust it may be another user's
 
 
 def main() -> None:
