@@ -52,6 +52,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds.")
+    return seconds
+
+
 @app.command()
 def serve(  # noqa: PLR0913 - one argument for each option of the command
     *,
@@ -125,12 +131,6 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-def _finite(seconds: float) -> float:
-    if not math.isfinite(seconds):
-        raise typer.BadParameter(f"{seconds} is not a number of seconds.")
-    return seconds
 
 
 def _origins(given: list[str]) -> tuple[str, ...]:

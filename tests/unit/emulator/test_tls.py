@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -218,6 +219,7 @@ def test_the_command_writes_the_authority_and_environment_variables_are_enough_f
             line = program.replace("http://127.0.0.1:8089", url).replace("python", sys.executable)
             done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S602 - a line of the README
             assert done.stdout == "12\n"
+            assert stat.S_IMODE((tmp_path / "ca.pem").stat().st_mode) == 0o644
         finally:
             process.terminate()
 
