@@ -137,7 +137,7 @@ def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
 def test_a_delay_that_is_no_number_of_seconds_is_refused(option: str, seconds: str) -> None:
     done = subprocess.run([*COMMAND, "--port", "0", option, seconds], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"{seconds} is not a number of seconds" in done.stderr
+    assert f"Invalid value for '{option}'" in done.stderr
 
 
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
