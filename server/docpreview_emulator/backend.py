@@ -14,6 +14,7 @@ from docpreview_emulator.model import Credential
 from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import OfficeConverter
+from docpreview_emulator.private_files import private_folder
 from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.recording import Recorder
 from docpreview_emulator.scheduler import Scheduler
@@ -40,6 +41,7 @@ class Backend:
         self.worker = RenderWorker(settings.render_timeout)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)
+        private_folder(work)
         self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
         converter = Converter(self.objects, self.worker, self.office, work)
         self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
