@@ -127,7 +127,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
-        asyncio.run(_serve(emulator, ca_out))
+        asyncio.run(_serve(emulator, tls=tls, ca_out=ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
@@ -140,7 +140,7 @@ def _origins(given: list[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
+async def _serve(emulator: Emulator, *, tls: bool, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,6 +149,8 @@ async def _serve(emulator: Emulator, ca_out: Path | None) -> None:
         if ca_out is not None:
             _publish(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        if tls:
+            typer.echo(f"by TLS, too, for clients that trust the authority in {ca_out or emulator.ca_file}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()
