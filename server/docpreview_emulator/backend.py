@@ -13,12 +13,16 @@ from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Credential
 from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
-from docpreview_emulator.office import OfficeConverter
+from docpreview_emulator.office import find_office
 from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.recording import Recorder
+from docpreview_emulator.sandbox import Limits
 from docpreview_emulator.scheduler import Scheduler
 from docpreview_emulator.settings import Settings
-from docpreview_emulator.worker import RenderWorker
+from docpreview_emulator.turns import Turns
+from docpreview_emulator.worker import Workers
+
+MEBIBYTE = 1024 * 1024
 
 
 class Backend:
@@ -37,11 +41,12 @@ class Backend:
         self.queues = QueueTable(self.database, clock)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
         self.multiparts = MultipartTable(self.database, self.objects, directory / "objects", clock)
-        self.worker = RenderWorker(settings.render_timeout)
+        self.office = find_office(settings.soffice)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)
-        self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
-        converter = Converter(self.objects, self.worker, self.office, work)
+        self.workers = Workers(work, _limits(settings), self.office, settings.isolation)
+        turns, profile = Turns(settings.workers), directory / "office"
+        converter = Converter(self.objects, self.workers, turns, profile=profile, timeout=settings.conversion_timeout)
         self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
 
@@ -55,10 +60,14 @@ class Backend:
         """Stop all jobs; their state stays on disk."""
         await self.scheduler.close()
         await self.callbacks.close()
-        await self.worker.close()
+        await self.workers.close()
         self.database.close()
 
     def set_queue_active(self, queue_id: str, *, active: bool) -> None:
         """Pause or resume a queue and its waiting jobs; `Scheduler.start_waiting` is for the caller."""
         self.queues.set_active(queue_id, active=active)
         self.jobs.set_paused(queue_id, paused=not active)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_memory * MEBIBYTE, settings.max_cpu_time, settings.max_files * MEBIBYTE)

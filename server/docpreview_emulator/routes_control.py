@@ -62,8 +62,8 @@ class _Control:
         self._backend = backend
 
     async def health(self, _request: web.Request) -> object:
-        office = self._backend.office.program is not None
-        return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
+        office, isolation = self._backend.office is not None, await self._backend.workers.isolation()
+        return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts(), "isolation": isolation}
 
     async def stats(self, _request: web.Request) -> object:
         backend = self._backend
