@@ -123,7 +123,7 @@ class Converter:
                 pages.append(info)
         total = sum(int(part["total"]) for part in reply["parts"])
         failed = sum(len(part["failed"]) for part in reply["parts"])
-        return JobResult(total, failed, tuple(pages), reply["sheets"])
+        return JobResult(total, failed, tuple(pages), reply["sheets"], tuple(map(str, reply["warnings"])))
 
 
 def _output(directory: Path, name: str) -> tuple[Path, str]:

@@ -22,6 +22,7 @@ from docpreview_emulator import sandbox
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office import Part, convert, create_profile
+from docpreview_emulator.pages import MAX_PAGES
 from docpreview_emulator.render import render
 
 MEBIBYTE = 1024 * 1024
@@ -114,8 +115,12 @@ def _done(task: Reply, directory: Path) -> Reply:
 def _convert(task: Reply, directory: Path) -> Reply:
     source, process = Path(task["source"]), task["process"]
     parts, sheets = _parts(source, task, directory)
-    rendered = [_render(part, directory, process, task["watermark"]) for part in parts]
-    return {"parts": rendered, "sheets": sheets}
+    rendered: list[Reply] = []
+    for part in parts:
+        limit = max(MAX_PAGES - sum(each["total"] for each in rendered), 0)
+        rendered.append(_render(part, directory, process, task["watermark"], limit))
+    warnings = list(dict.fromkeys(warning for each in rendered for warning in each.pop("warnings")))
+    return {"parts": rendered, "sheets": sheets, "warnings": warnings}
 
 
 def _parts(source: Path, task: Reply, directory: Path) -> tuple[list[Part], int | None]:
@@ -125,14 +130,15 @@ def _parts(source: Path, task: Reply, directory: Path) -> tuple[list[Part], int 
     return convert(task["program"], source, task["suffix"], task["process"], directory)
 
 
-def _render(part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]) -> Reply:
+def _render(part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int) -> Reply:
     """One part (the document, or one sheet), with its outputs in a directory of their own."""
     target = directory / f"pages-{part.sheet or 0}"
     target.mkdir()
     place = {"sheet": part.sheet, "directory": target.name}
     if part.source is None:
-        return {**place, "total": 0, "outputs": [], "failed": []}
-    return {**place, **asdict(render(part.source, target, process, watermark))}
+        return {**place, "total": 0, "outputs": [], "failed": [], "warnings": part.warnings}
+    rendering = render(part.source, target, process, watermark, limit)
+    return {**place, **asdict(rendering), "warnings": [*part.warnings, *rendering.warnings]}
 
 
 def _too_many_bytes(limits: sandbox.Limits) -> Reply:

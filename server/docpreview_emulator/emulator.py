@@ -166,6 +166,13 @@ class Emulator:
         """The newest callbacks that were sent, in the order of their answers."""
         return list(self._backend.callbacks.records)
 
+    async def isolation(self) -> str:
+        """The isolation of documents that is in force: namespaces, landlock or limits (`sandbox`).
+
+        It is to be awaited in the emulator's own event loop.
+        """
+        return await self._backend.workers.isolation()
+
     # Controls
 
     @property

@@ -116,9 +116,9 @@ class JobTable:
         )
 
     def succeed(self, job_id: str, result: JobResult) -> bool:
-        """Running becomes Success; False when the job's state was set by a control request meanwhile."""
-        values = (self._clock.now(), json.dumps(asdict(result)))
-        return self._change(job_id, f"state = '{State.SUCCESS}', ended = ?, result = ? {_RUNNING}", values)
+        """Running becomes Success, with its warnings as message; False when its state was set by a control request."""
+        values = (self._clock.now(), " ".join(result.warnings), json.dumps(asdict(result)))
+        return self._change(job_id, f"state = '{State.SUCCESS}', ended = ?, message = ?, result = ? {_RUNNING}", values)
 
     def fail(self, job_id: str, code: str, message: str) -> bool:
         """Running becomes Failed; False as for `succeed`."""
@@ -227,4 +227,4 @@ def _spec(stored: dict[str, Any]) -> JobSpec:
 
 def _result(stored: dict[str, Any]) -> JobResult:
     pages = tuple(PageInfo(**page) for page in stored["pages"])
-    return JobResult(**{**stored, "pages": pages})
+    return JobResult(**{**stored, "pages": pages, "warnings": tuple(stored.get("warnings", ()))})

@@ -101,6 +101,8 @@ class JobResult:
     failed_pages: int
     pages: tuple[PageInfo, ...]
     total_sheets: int | None = None
+    warnings: tuple[str, ...] = ()
+    """What the pages do not show although the job succeeded; sentences, which the job's message carries."""
 
 
 @dataclass(frozen=True, slots=True)

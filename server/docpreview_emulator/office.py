@@ -34,6 +34,8 @@ class Part:
 
     source: Path | None
     sheet: int | None = None
+    warnings: tuple[str, ...] = ()
+    """Sentences on what its pages do not show; they reach the job's message and the log."""
 
 
 def find_office(program: str | None) -> str | None:

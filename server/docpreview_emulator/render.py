@@ -12,27 +12,38 @@ import pypdfium2 as pdfium
 from PIL import Image
 
 from docpreview_emulator.errors import JobFailure
-from docpreview_emulator.pages import MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, selected
+from docpreview_emulator.image_params import ignored
+from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, selected
 from docpreview_emulator.stamp import Stamp
 
 SIDE_LIMIT = 65500
 """Each side of an output must stay below this many pixels."""
 
 POINTS_PER_INCH = 72
+MOST_NAMED_PAGES = 10
+"""Page numbers that a warning names; further ones are counted."""
+
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _REMOVE_SECURITY = 3  # FPDF_REMOVE_SECURITY
+_UNDRAWABLE = (pdfium.PdfiumError, ValueError)
+"""What a damaged page raises; other pages of the document may be drawn."""
+
+_CUT = f"The document has more than {MAX_PAGES} pages, of which the first {MAX_PAGES} are converted."
 
 
 @dataclass(slots=True)
 class Rendering:
-    """Result of rendering a document: outputs as (source page, file name), and the pages that failed."""
+    """Result of rendering a document: outputs as (source page, file name), pages that failed, and warnings."""
 
     total: int
     outputs: list[tuple[int, str]] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
-def render(source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]) -> Rendering:
+def render(
+    source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int = MAX_PAGES
+) -> Rendering:
     """Render the selected pages of a PDF into files of a directory.
 
     Args:
@@ -40,19 +51,26 @@ def render(source: Path, directory: Path, process: Mapping[str, str], watermark:
         directory: where the outputs go; it exists and is empty.
         process: the job's `DocProcess` values, all of them.
         watermark: the values of its `DocWatermark`, with a path as `Image`; empty: there is none.
+        limit: the last page that is converted; MAX_PAGES, less the pages of the sheets before this one.
 
     Raises:
         JobFailure: the document or the request is one that the cloud would fail.
     """
     document = _open(source, process["DocPassword"])
     try:
-        if len(document) > MAX_PAGES:
-            raise JobFailure("TooManyPages", f"The document has {len(document)} pages; the limit is {MAX_PAGES}.")
+        document.init_forms()
         if process["TgtType"].lower() == "pdf":
-            return _whole(document, source, directory, Stamp.of(watermark))
+            return _whole(document, source, directory, Stamp.of(watermark), limit)
         pages = selected(process, len(document))
+        kept = _convertible(pages, limit)
+        if not kept:
+            return Rendering(len(document), warnings=[_CUT])
+        writer = _Writer.of(process, directory, Stamp.of(watermark))
         draw = _single if process["PicPagination"] == "1" else _separate
-        return draw(document, pages, _Writer.of(process, directory, Stamp.of(watermark)))
+        rendering = draw(document, kept, writer)
+        rendering.warnings = _warnings(document, rendering, writer, cut=pages[-1] > limit)
+        rendering.warnings += ignored(process["ImageParams"])
+        return rendering
     finally:
         document.close()
 
@@ -66,16 +84,29 @@ def _open(source: Path, password: str) -> pdfium.PdfDocument:
         raise JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.") from None
 
 
-def _whole(document: pdfium.PdfDocument, source: Path, directory: Path, stamp: Stamp | None) -> Rendering:
-    """The output of a PDF as PDF: all pages, without its password."""
+def _convertible(pages: list[int], limit: int) -> list[int]:
+    kept = [page for page in pages if page <= limit]
+    if not kept and limit == MAX_PAGES:
+        message = f"Page {pages[0]} is not converted: only the first {MAX_PAGES} pages of a document are."
+        raise JobFailure(BEYOND_THE_END, message)
+    return kept
+
+
+def _whole(document: pdfium.PdfDocument, source: Path, directory: Path, stamp: Stamp | None, limit: int) -> Rendering:
+    """The output of a PDF as PDF: all pages up to the limit, without its password."""
+    total = len(document)
+    if not limit:
+        return Rendering(total, warnings=[_CUT])
+    rendering = Rendering(total, [(1, "whole.pdf")], warnings=[_CUT] if total > limit else [])
+    for number in range(total - 1, limit - 1, -1):
+        del document[number]
     if stamp is not None:
         stamp.put_on_document(document)
-        document.save(directory / "whole.pdf", flags=_REMOVE_SECURITY)
-    elif pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+    if stamp is None and total <= limit and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
         shutil.copyfile(source, directory / "whole.pdf")
     else:
         document.save(directory / "whole.pdf", flags=_REMOVE_SECURITY)
-    return Rendering(len(document), [(1, "whole.pdf")])
+    return rendering
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +116,8 @@ class _Writer:
     scale: float
     quality: int
     stamp: Stamp | None
+    uncropped: list[int] = field(default_factory=list)
+    """Pages that are drawn without their CropBox, which lies outside of their MediaBox."""
 
     @classmethod
     def of(cls, process: Mapping[str, str], directory: Path, stamp: Stamp | None) -> "_Writer":
@@ -94,7 +127,7 @@ class _Writer:
 
     def draw(self, document: pdfium.PdfDocument, number: int) -> Image.Image:
         """One page as an RGB image; numbers count from 1."""
-        page = document[number - 1]
+        page = self._page(document, number)
         try:
             check_side(*(round(side * self.scale) for side in page.get_size()))
             image: Image.Image = page.render(scale=self.scale).to_pil()
@@ -104,6 +137,15 @@ class _Writer:
             return image
         finally:
             page.close()
+
+    def _page(self, document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
+        page = document[number - 1]
+        if min(page.get_size()) > 0:
+            return page
+        self.uncropped.append(number)
+        page.set_cropbox(*page.get_mediabox())
+        page.close()
+        return document[number - 1]
 
     def save(self, image: Image.Image, page: int) -> tuple[int, str]:
         """Write an output; its source page and file name."""
@@ -131,22 +173,26 @@ def _separate(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -
     for page in pages:
         try:
             rendering.outputs.append(writer.save(writer.draw(document, page), page))
-        except pdfium.PdfiumError:
+        except _UNDRAWABLE:
             rendering.failed.append(page)
     if pages and not rendering.outputs:
-        raise JobFailure("RenderFailed", "No page of the document could be drawn.")
+        raise _no_page()
     return rendering
 
 
 def _single(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -> Rendering:
-    """All selected pages below each other in one image, white beside the narrower ones."""
+    """All selected pages that can be drawn below each other in one image, white beside the narrower ones."""
     if len(pages) > MAX_SINGLE_IMAGE_PAGES:
         message = f"{len(pages)} pages do not fit into a single image; the limit is {MAX_SINGLE_IMAGE_PAGES}."
         raise JobFailure("TooManyPages", message)
-    try:
-        images = [writer.draw(document, page) for page in pages]
-    except pdfium.PdfiumError:
-        raise JobFailure("RenderFailed", "A page of the single image could not be drawn.") from None
+    rendering, images = Rendering(len(document)), []
+    for page in pages:
+        try:
+            images.append(writer.draw(document, page))
+        except _UNDRAWABLE:
+            rendering.failed.append(page)
+    if not images:
+        raise _no_page()
     width, height = max(image.width for image in images), sum(image.height for image in images)
     check_side(width, height)
     whole = Image.new("RGB", (width, height), "white")
@@ -154,7 +200,30 @@ def _single(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -> 
     for image in images:
         whole.paste(image, (0, top))
         top += image.height
-    return Rendering(len(document), [writer.save(whole, pages[0])])
+    rendering.outputs = [writer.save(whole, pages[0])]
+    return rendering
+
+
+def _no_page() -> JobFailure:
+    return JobFailure("RenderFailed", "No page of the document could be drawn.")
+
+
+def _warnings(document: pdfium.PdfDocument, rendering: Rendering, writer: _Writer, *, cut: bool) -> list[str]:
+    found = [_CUT] if cut else []
+    if rendering.failed:
+        found.append(f"Not drawn, because they are damaged: {_named(rendering.failed)}.")
+    if writer.uncropped:
+        found.append(f"Drawn whole, because their CropBox is outside of their MediaBox: {_named(writer.uncropped)}.")
+    if document.get_formtype() == pdfium.raw.FORMTYPE_XFA_FULL:
+        found.append("The document is an XFA form, of which only the pages for other viewers are drawn.")
+    return found
+
+
+def _named(pages: list[int]) -> str:
+    """Page numbers for a warning."""
+    names = ", ".join(map(str, pages[:MOST_NAMED_PAGES]))
+    more = len(pages) - MOST_NAMED_PAGES
+    return f"page{'s' if len(pages) > 1 else ''} {names}{f' and {more} more' if more > 0 else ''}"
 
 
 def _within(text: str, low: int, high: int) -> int:

@@ -119,6 +119,8 @@ class Scheduler:
             await self._released.wait()
             await asyncio.sleep(self._settings.run_delay)
             result = await self._converter.convert(self._jobs.get(job_id))
+            for warning in result.warnings:
+                _log.warning("job %s: %s", job_id, warning)
             return self._jobs.succeed(job_id, result)
         except JobFailure as failure:
             return self._fail(job_id, failure.code, failure.message)

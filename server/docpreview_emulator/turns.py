@@ -1,6 +1,7 @@
 """Fair turns at a few workers: the party that has fewest goes first, and none takes all."""
 
 import asyncio
+import itertools
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ class Turns:
         self._most_of_one = max(1, workers - 1)
         self._working: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._latest: dict[Hashable, int] = {}  # of each party the number of its latest turn
+        self._numbers = itertools.count(1)
 
     @asynccontextmanager
     async def of(self, party: Hashable) -> AsyncIterator[None]:
@@ -25,30 +28,33 @@ class Turns:
             await granted
             yield
         finally:
-            if granted.done() and not granted.cancelled():
-                self._working[party] -= 1
-                self._working += Counter()  # without those that have none
+            if granted.cancelled():
+                self._leave_line(party, granted)
             else:
-                self._forget(party, granted)
+                self._working[party] -= 1
+            if not self._working[party]:
+                del self._working[party]
+                if party not in self._waiting:
+                    self._latest.pop(party, None)
             self._grant()
 
     def _grant(self) -> None:
         while self._working.total() < self._workers and (party := self._next()) is not None:
             granted = self._waiting[party][0]
-            self._forget(party, granted)
+            self._leave_line(party, granted)
             if not granted.done():  # it was not cancelled meanwhile
                 self._working[party] += 1
+                self._latest[party] = next(self._numbers)
                 granted.set_result(None)
 
     def _next(self) -> Hashable | None:
-        """The waiting party with the fewest turns; of equals, the one that has waited longest."""
+        """The waiting party with the fewest turns; of equals, the one whose latest began first."""
         able = [party for party in self._waiting if self._working[party] < self._most_of_one]
-        return min(able, key=self._working.__getitem__, default=None)
+        return min(able, key=lambda party: (self._working[party], self._latest.get(party, 0)), default=None)
 
-    def _forget(self, party: Hashable, granted: "asyncio.Future[None]") -> None:
-        """Take one out of the line; its party goes behind all others."""
-        line = self._waiting.pop(party, deque())
+    def _leave_line(self, party: Hashable, granted: "asyncio.Future[None]") -> None:
+        line = self._waiting.get(party, deque())
         if granted in line:
             line.remove(granted)
-        if line:
-            self._waiting[party] = line
+        if not line:
+            self._waiting.pop(party, None)

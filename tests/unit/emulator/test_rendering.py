@@ -102,7 +102,6 @@ async def test_an_encrypted_pdf_opens_with_its_password_and_converts_to_an_open_
         (("noise.pdf", b"no pdf at all"), {}, "FileOpenFailed"),
         (("cut.pdf", pdf(3)[:100]), {}, "FileOpenFailed"),
         (("many.pdf", pdf(21)), {"PicPagination": 1}, "TooManyPages"),
-        (("more.pdf", pdf(5001)), {}, "TooManyPages"),
         (("wide.pdf", pdf(1, width=14000)), {"ImageDpi": 600}, "ImageTooLarge"),
     ],
 )
