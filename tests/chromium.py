@@ -92,6 +92,35 @@ class Browser:
         """Write a text where the focus is."""
         await self._send("Input.insertText", text=text)
 
+    async def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in a file field."""
+        found = await self._send("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        await self._send(
+            "DOM.setFileInputFiles", files=[str(path.resolve()) for path in paths], objectId=found["result"]["objectId"]
+        )
+
+    async def drop(self, selector: str, *paths: Path) -> None:
+        """Drop files from elsewhere onto the middle of an element."""
+        place = await self.value(
+            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+            "return {x: box.x + box.width / 2, y: box.y + box.height / 2}; })()"
+        )
+        data = {"items": [], "files": [str(path.resolve()) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            await self._send("Input.dispatchDragEvent", type=kind, **place, data=data)
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression of JavaScript holds in the page; it is looked at with each change of the page."""
+        await self.value(
+            f"""new Promise((done, fail) => {{
+              const look = () => {{ if ({expression}) {{ watcher.disconnect(); done(true); }} }};
+              const watcher = new MutationObserver(look);
+              watcher.observe(document, {{subtree: true, childList: true, attributes: true, characterData: true}});
+              setTimeout(() => fail(new Error("never: " + document.body.innerText)), {1000 * SECONDS / 2});
+              look();
+            }})"""
+        )
+
     async def screenshot(self, path: Path) -> bytes:
         """A picture of the whole page, as PNG."""
         shot = await self._send("Page.captureScreenshot", format="png", captureBeyondViewport=True)

@@ -4,12 +4,16 @@
 
 Const NOTHING_RUNS = 0
 Const NO_UPDATES = 0
+Const NO_NOTES = 0
+Const NOTES_IN_THE_MARGIN = 4
+Const INSERTED_AND_REMOVED = 2
 
 Dim Task() As String
 
 Sub Main
   On Error GoTo Broken
   ReadTask()
+  SetNotes()
   Dim document
   document = StarDesktop.loadComponentFromURL(Task(0), "_blank", 0, LoadArguments())
   If IsNull(document) Then
@@ -42,6 +46,22 @@ Sub ReadTask()
     If Not reader.isEOF() Then Task(count) = reader.readLine()
   Next
   reader.closeInput()
+End Sub
+
+Function ShowsComments() As Boolean
+  ShowsComments = (Task(6) = "1")
+End Function
+
+' Notes of text documents in the margin: versions without ExportNotesInMargin draw them as the option of prints says.
+Sub SetNotes()
+  Dim node(0) As New com.sun.star.beans.PropertyValue
+  Dim settings
+  node(0).Name = "nodepath"
+  node(0).Value = "/org.openoffice.Office.Writer/Print/Content"
+  settings = CreateUnoService("com.sun.star.configuration.ConfigurationProvider")
+  settings = settings.createInstanceWithArguments("com.sun.star.configuration.ConfigurationUpdateAccess", node())
+  settings.setPropertyValue("Note", CLng(IIf(ShowsComments(), NOTES_IN_THE_MARGIN, NO_NOTES)))
+  settings.commitChanges()
 End Sub
 
 Function LoadArguments()
@@ -79,12 +99,21 @@ Sub ExportWhole(document)
     filterName = "draw_pdf_Export"
   ElseIf document.supportsService("com.sun.star.text.WebDocument") Then
     filterName = "writer_web_pdf_Export"
+  ElseIf ShowsComments() Then
+    document.RedlineDisplayType = INSERTED_AND_REMOVED
+  Else
+    ApplyChanges(document)
   End If
-  Dim details(0) As New com.sun.star.beans.PropertyValue
-  details(0).Name = "ExportNotesInMargin"
-  details(0).Value = (Task(6) = "1")
-  Export(document, "whole.pdf", filterName, details())
+  Export(document, "whole.pdf", filterName, "ExportNotesInMargin", ShowsComments())
   Report("whole")
+End Sub
+
+' As if every tracked change had been accepted, also in a document that protects its changes.
+Sub ApplyChanges(document)
+  Dim dispatcher
+  document.RedlineProtectionKey = Array()
+  dispatcher = CreateUnoService("com.sun.star.frame.DispatchHelper")
+  dispatcher.executeDispatch(document.CurrentController.Frame, ".uno:AcceptAllTrackedChanges", "", 0, Array())
 End Sub
 
 Sub ExportSheets(document)
@@ -102,10 +131,7 @@ Sub ExportSheets(document)
 End Sub
 
 Sub ExportSheet(document, sheet, sheetId)
-  Dim details(0) As New com.sun.star.beans.PropertyValue
-  details(0).Name = "Selection"
-  details(0).Value = sheet
-  Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", details())
+  Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
 End Sub
 
 ' LibreOffice writes the whole workbook when it is to write a sheet without content.
@@ -121,14 +147,21 @@ Sub SetPaper(document, sheet)
   style.IsLandscape = (CLng(Task(8)) > CLng(Task(9)))
   style.Width = CLng(Task(8))
   style.Height = CLng(Task(9))
+  style.PrintAnnotations = False
 End Sub
 
-Sub Export(document, fileName As String, filterName As String, details)
+' Comments do not become annotations of the PDF: those have icons.
+Sub Export(document, fileName As String, filterName As String, detail As String, value)
+  Dim details(1) As New com.sun.star.beans.PropertyValue
+  details(0).Name = "ExportNotes"
+  details(0).Value = False
+  details(1).Name = detail
+  details(1).Value = value
   Dim arguments(1) As New com.sun.star.beans.PropertyValue
   arguments(0).Name = "FilterName"
   arguments(0).Value = filterName
   arguments(1).Name = "FilterData"
-  arguments(1).Value = details
+  arguments(1).Value = details()
   document.storeToURL(Task(1) & "/" & fileName, arguments())
 End Sub
 

@@ -55,7 +55,7 @@ def _restrict_files(readable: Iterable[Path], devices: Iterable[Path], writable:
         for path in readable:
             _allow(rules, path, _EXECUTE | _READ | _READ_DIRECTORY)
         for path in devices:
-            _allow(rules, path, _READ | _WRITE)
+            _allow(rules, path, (_READ | _WRITE | _TRUNCATE) & everything)
         _allow(rules, writable, everything & ~(1 << 6) & ~(1 << 11))  # no devices
         # LibreOffice has a socket there, whose path would be too long elsewhere.
         _allow(rules, Path("/tmp"), _MAKE_SOCKET | _REMOVE_FILE)  # noqa: S108

@@ -40,7 +40,17 @@ _INNER_ID = 1000
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 # What programs, libraries and fonts need; symbolic links such as /bin are made again.
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/cache/fontconfig", "/var/lib/libreoffice")
+_SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/var/cache/fontconfig",
+    "/var/lib/libreoffice",
+    "/var/spool/libreoffice",
+)
 _SETTINGS = ("fonts", "libreoffice", "alternatives", "ld.so.cache", "localtime")
 _USERS_FONTS = (".fonts", ".local/share/fonts")
 

@@ -120,7 +120,10 @@ class Workers:
 
     async def _start(self) -> DocumentProcess:
         directory = self._directory / uuid.uuid4().hex
-        (directory / "home").mkdir(parents=True, mode=0o700)
+        own = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
+        for folder in own.values():
+            folder.mkdir(parents=True, mode=0o700)
+        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         setup = {
             "directory": str(directory),
             "limits": asdict(self._limits),
@@ -129,7 +132,7 @@ class Workers:
         }
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "docpreview_emulator.document_process", json.dumps(setup)),
-            env={**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, "HOME": f"{directory}/home"},
+            env={**variables, **{name: str(folder) for name, folder in own.items()}},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from docpreview_emulator import Emulator, Settings
+from tests.programs import need
 
 from .cloud_client import BUCKET, REGION, Cloud
 from .pdf_files import pdf
@@ -22,3 +23,8 @@ async def emulator(tmp_path: Path) -> AsyncIterator[Emulator]:
 async def cloud(emulator: Emulator) -> AsyncIterator[Cloud]:
     async with Cloud(emulator.url) as client:
         yield client
+
+
+@pytest.fixture
+def _office() -> None:
+    need("soffice")

@@ -42,8 +42,55 @@ def letter(paragraphs: Sequence[str]) -> bytes:
     return _package(parts, {"word/document.xml": f"{_TYPE}.wordprocessingml.document.main+xml"}, "word/document.xml")
 
 
+def reviewed() -> bytes:
+    """A docx of one line with a deleted and an inserted run, and a comment on its last word."""
+    space, by = f'xmlns:w="{_WORD_NS}"', 'w:author="Reviewer" w:date="2026-01-02T03:04:05Z"'
+    runs = (
+        f'<w:del w:id="1" {by}><w:r><w:delText xml:space="preserve">DELETED </w:delText></w:r></w:del>'
+        f'<w:ins w:id="2" {by}><w:r><w:t xml:space="preserve">INSERTED </w:t></w:r></w:ins>'
+        '<w:commentRangeStart w:id="0"/><w:r><w:t>euros</w:t></w:r><w:commentRangeEnd w:id="0"/>'
+        '<w:r><w:commentReference w:id="0"/></w:r>'
+    )
+    note = f'<w:comment w:id="0" {by} w:initials="R"><w:p><w:r><w:t>REMARK</w:t></w:r></w:p></w:comment>'
+    parts = {
+        "word/document.xml": f"<w:document {space}><w:body><w:p>{runs}</w:p></w:body></w:document>",
+        "word/comments.xml": f"<w:comments {space}>{note}</w:comments>",
+        "word/_rels/document.xml.rels": _relations([("rId1", "comments", "comments.xml")]),
+    }
+    kind = f"{_TYPE}.wordprocessingml"
+    types = {"word/document.xml": f"{kind}.document.main+xml", "word/comments.xml": f"{kind}.comments+xml"}
+    return _package(parts, types, "word/document.xml")
+
+
+def commented_slide() -> bytes:
+    """A pptx of one empty slide with a comment."""
+    spaces = f'xmlns:p="{_SLIDE_NS}"'
+    parts, types, links = _slides(1)
+    links.append(("rId9", "commentAuthors", "commentAuthors.xml"))
+    parts["ppt/_rels/presentation.xml.rels"] = _relations(links)
+    parts["ppt/slides/_rels/slide1.xml.rels"] = _relations(
+        [("rId1", "slideLayout", "../slideLayouts/slideLayout1.xml"), ("rId2", "comments", "../comments/comment1.xml")]
+    )
+    author = '<p:cmAuthor id="0" name="Reviewer" initials="R" lastIdx="1" clrIdx="0"/>'
+    parts["ppt/commentAuthors.xml"] = f"<p:cmAuthorLst {spaces}>{author}</p:cmAuthorLst>"
+    comment = '<p:cm authorId="0" dt="2026-01-02T03:04:05" idx="1"><p:pos x="99" y="99"/><p:text>REMARK</p:text></p:cm>'
+    parts["ppt/comments/comment1.xml"] = f"<p:cmLst {spaces}>{comment}</p:cmLst>"
+    kind = f"{_TYPE}.presentationml"
+    types |= {
+        "ppt/commentAuthors.xml": f"{kind}.commentAuthors+xml",
+        "ppt/comments/comment1.xml": f"{kind}.comments+xml",
+    }
+    return _package(parts, types, "ppt/presentation.xml")
+
+
 def slides(count: int) -> bytes:
     """A pptx with so many slides."""
+    parts, types, _ = _slides(count)
+    return _package(parts, types, "ppt/presentation.xml")
+
+
+def _slides(count: int) -> tuple[dict[str, str], dict[str, str], list[tuple[str, str, str]]]:
+    """The parts, their types, and the links of the presentation."""
     spaces = f'xmlns:a="{_DRAWING_NS}" xmlns:r="{_OFFICE}" xmlns:p="{_SLIDE_NS}"'
     tree = '<p:nvGrpSpPr><p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/>'
     empty = f"<p:cSld><p:spTree>{tree}</p:spTree></p:cSld>"
@@ -80,7 +127,7 @@ def slides(count: int) -> bytes:
         types[f"ppt/{path}"] = f"{kind}.slide+xml"
         links.append((f"rId{number + 1}", "slide", path))
     parts["ppt/_rels/presentation.xml.rels"] = _relations(links)
-    return _package(parts, types, "ppt/presentation.xml")
+    return parts, types, links
 
 
 def _relations(links: Sequence[tuple[str, str, str]]) -> str:

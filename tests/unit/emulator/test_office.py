@@ -6,29 +6,15 @@ from typing import Any
 import pytest
 
 from docpreview_emulator import Emulator, Settings
-from docpreview_emulator.model import Job
-from tests.programs import need
 
-from .cloud_client import BUCKET, REGION, Cloud
+from .cloud_client import Cloud
 from .office_files import letter, slides, workbook
+from .office_jobs import converted, needs_office
 from .test_rendering import image, targets
 
 LONG = [[f"row {n}"] for n in range(120)]
 SECRET = Path(__file__).with_name("secret.doc")  # written by LibreOffice as Word 97 under the password "pass"
 BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
-
-
-@pytest.fixture
-def _office() -> None:
-    need("soffice")
-
-
-needs_office = pytest.mark.usefixtures("_office")
-
-
-async def converted(emulator: Emulator, cloud: Cloud, key: str, data: bytes, template: str, **options: Any) -> Job:
-    emulator.put_object(BUCKET, REGION, key, data)
-    return await emulator.wait_for_job(await cloud.job_id(key, template, **options))
 
 
 @needs_office
