@@ -8,15 +8,17 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.errors import CloudError, JobFailure
 from docpreview_emulator.formats import Family, family_of, suffix_of
+from docpreview_emulator.image_params import ImageParams
 from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import PROFILE
-from docpreview_emulator.pages import OutputName
+from docpreview_emulator.pages import OutputName, RenderOptions
 from docpreview_emulator.requests import image_place
 from docpreview_emulator.turns import Turns
 from docpreview_emulator.worker import DocumentProcess, Workers
@@ -97,20 +99,30 @@ class Converter:
             "program": self._workers.office,
             "source": str(document),
             "suffix": suffix,
-            "process": dict(job.spec.process),
-            "watermark": self._watermark(job.spec.watermark, directory),
+            "options": asdict(self._options(job, directory)),
         }
 
-    def _watermark(self, values: Mapping[str, str], directory: Path) -> dict[str, str]:
-        """The values of a watermark, with the path of a copy of its image."""
-        if not values:
-            return {}
-        image = self._objects.find(*image_place(values["Image"]))
+    def _options(self, job: Job, directory: Path) -> RenderOptions:
+        """What is asked of the rendering, with paths of copies of the images of watermarks."""
+        process, watermark = job.spec.process, dict(job.spec.watermark)
+        if watermark:
+            watermark["Image"] = self._copied(watermark["Image"], directory / "watermark")
+        addresses = ImageParams.read(process["ImageParams"], process["TgtType"].lower()).addresses
+        images = {
+            address: self._copied(address, directory / f"image-{number}") for number, address in enumerate(addresses)
+        }
+        return RenderOptions(process, watermark, images)
+
+    def _copied(self, address: str, copy: Path) -> str:
+        """The path of a copy of the image of a watermark."""
+        try:
+            image = self._objects.find(*image_place(address))
+        except CloudError as error:
+            raise JobFailure("ResourceDownloadFailed", error.message) from None
         if image is None:
-            raise JobFailure("ResourceDownloadFailed", "The image of the watermark does not exist.")
-        copy = directory / "watermark"
+            raise JobFailure("ResourceDownloadFailed", "The image of a watermark does not exist.")
         shutil.copyfile(self._objects.path(image), copy)
-        return {**values, "Image": str(copy)}
+        return str(copy)
 
     def _store(self, job: Job, reply: Mapping[str, Any], process: DocumentProcess) -> JobResult:
         bucket = Bucket(job.spec.output.bucket, job.spec.output.region)

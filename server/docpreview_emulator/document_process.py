@@ -13,8 +13,7 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from docpreview_emulator import sandbox
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office import Part, convert, create_profile
-from docpreview_emulator.pages import MAX_PAGES
+from docpreview_emulator.pages import MAX_PAGES, RenderOptions
 from docpreview_emulator.render import render
 
 MEBIBYTE = 1024 * 1024
@@ -113,31 +112,31 @@ def _done(task: Reply, directory: Path) -> Reply:
 
 
 def _convert(task: Reply, directory: Path) -> Reply:
-    source, process = Path(task["source"]), task["process"]
-    parts, sheets = _parts(source, task, directory)
+    source, options = Path(task["source"]), RenderOptions(**task["options"])
+    parts, sheets = _parts(source, task, options, directory)
     rendered: list[Reply] = []
     for part in parts:
         limit = max(MAX_PAGES - sum(each["total"] for each in rendered), 0)
-        rendered.append(_render(part, directory, process, task["watermark"], limit))
+        rendered.append(_render(part, directory, replace(options, limit=limit)))
     warnings = list(dict.fromkeys(warning for each in rendered for warning in each.pop("warnings")))
     return {"parts": rendered, "sheets": sheets, "warnings": warnings}
 
 
-def _parts(source: Path, task: Reply, directory: Path) -> tuple[list[Part], int | None]:
+def _parts(source: Path, task: Reply, options: RenderOptions, directory: Path) -> tuple[list[Part], int | None]:
     """The PDFs to render, and for a workbook the number of its sheets."""
     if family_of(task["suffix"]) is Family.PDF:
         return [Part(source)], None
-    return convert(task["program"], source, task["suffix"], task["process"], directory)
+    return convert(task["program"], source, task["suffix"], options.process, directory)
 
 
-def _render(part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int) -> Reply:
+def _render(part: Part, directory: Path, options: RenderOptions) -> Reply:
     """One part (the document, or one sheet), with its outputs in a directory of their own."""
     target = directory / f"pages-{part.sheet or 0}"
     target.mkdir()
     place = {"sheet": part.sheet, "directory": target.name}
     if part.source is None:
         return {**place, "total": 0, "outputs": [], "failed": [], "warnings": part.warnings}
-    rendering = render(part.source, target, process, watermark, limit)
+    rendering = render(part.source, target, options)
     return {**place, **asdict(rendering), "warnings": [*part.warnings, *rendering.warnings]}
 
 

@@ -3,12 +3,14 @@
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.pages import RenderOptions
 from docpreview_emulator.requests import DEFAULTS
 from docpreview_emulator.sandbox import Limits
 from docpreview_emulator.worker import DocumentProcess, Workers
@@ -28,8 +30,8 @@ async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
 def task(process: DocumentProcess) -> dict[str, Any]:
     source = process.directory / "document"
     source.write_bytes(pdf(1))
-    asked = {"suffix": "pdf", "process": DEFAULTS, "watermark": {}, "program": None}
-    return {"step": "convert", "source": str(source), **asked}
+    options = asdict(RenderOptions(DEFAULTS))
+    return {"step": "convert", "source": str(source), "suffix": "pdf", "program": None, "options": options}
 
 
 async def test_a_killed_process_fails_its_document_and_the_next_document_has_another(workers: Workers) -> None:
