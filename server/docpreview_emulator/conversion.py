@@ -106,21 +106,22 @@ class Converter:
         """What is asked of the rendering, with paths of copies of the images of watermarks."""
         process, watermark = job.spec.process, dict(job.spec.watermark)
         if watermark:
-            watermark["Image"] = self._copied(watermark["Image"], directory / "watermark")
+            watermark["Image"] = self._copied(watermark["Image"], directory / "watermark", "the watermark")
         addresses = ImageParams.read(process["ImageParams"], process["TgtType"].lower()).addresses
         images = {
-            address: self._copied(address, directory / f"image-{number}") for number, address in enumerate(addresses)
+            address: self._copied(address, directory / f"image-{number}", "a watermark in ImageParams")
+            for number, address in enumerate(addresses)
         }
         return RenderOptions(process, watermark, images)
 
-    def _copied(self, address: str, copy: Path) -> str:
+    def _copied(self, address: str, copy: Path, whose: str) -> str:
         """The path of a copy of the image of a watermark."""
         try:
             image = self._objects.find(*image_place(address))
         except CloudError as error:
             raise JobFailure("ResourceDownloadFailed", error.message) from None
         if image is None:
-            raise JobFailure("ResourceDownloadFailed", "The image of a watermark does not exist.")
+            raise JobFailure("ResourceDownloadFailed", f"The image of {whose} does not exist.")
         shutil.copyfile(self._objects.path(image), copy)
         return str(copy)
 
