@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,9 @@ ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversio
 MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
 MaxMemory = Annotated[int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512)]
 MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1)]
+MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1)]
+MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1)]
+MaxJobMegapixels = Annotated[int, typer.Option(help="Megapixels that all images of a document may have.", min=1)]
 
 
 @app.command()
@@ -81,24 +85,18 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     max_cpu_time: MaxCpuTime = _DEFAULTS.max_cpu_time,
     max_memory: MaxMemory = _DEFAULTS.max_memory,
     max_files: MaxFiles = _DEFAULTS.max_files,
+    max_unpacked: MaxUnpacked = _DEFAULTS.max_unpacked,
+    max_page_megapixels: MaxPageMegapixels = _DEFAULTS.max_page_megapixels,
+    max_job_megapixels: MaxJobMegapixels = _DEFAULTS.max_job_megapixels,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
+    given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
-    settings = Settings(
-        submit_delay=submit_delay,
-        run_delay=run_delay,
-        list_delay=list_delay,
-        empty_pages=empty_pages,
-        echo_user_data=not no_echo,
-        workers=workers,
-        conversion_timeout=conversion_timeout,
-        max_cpu_time=max_cpu_time,
-        max_memory=max_memory,
-        max_files=max_files,
-    )
+    named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
+    settings = Settings(echo_user_data=not no_echo, **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))

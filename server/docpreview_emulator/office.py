@@ -7,7 +7,6 @@ the command line, and macros of a document are disabled.
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +21,15 @@ MACRO = "macro:///Standard.Convert.Main"
 PROFILE = "profile"
 """The name of the profile's directory in that of the document."""
 
+_ENDED_EARLY = "ended early"
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
 _PAPERS = {"0": (21000, 29700), "1": (42000, 59400), "2": (84100, 118900)}
+
+
+class OfficeCrashError(Exception):
+    """LibreOffice did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def convert(
 
     Raises:
         JobFailure: LibreOffice cannot convert the document.
+        OfficeCrashError: it crashed, or was ended by a limit.
     """
     encrypted = is_encrypted_package(source)
     if encrypted and not process["DocPassword"]:
@@ -87,10 +92,9 @@ def _run(program: str, task: list[str], directory: Path) -> list[str]:
         ended = _soffice(program, directory, MACRO, DOCPREVIEW_TASK=task_file.as_uri())
     finally:
         task_file.unlink(missing_ok=True)
-    if -ended in {signal.SIGXCPU, signal.SIGKILL}:
-        raise JobFailure("ConversionTimeout", "The conversion took more CPU time than it may (--max-cpu-time).")
     report = directory / "report"
-    return report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    lines = report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    return lines if ended == 0 else [*lines, _ENDED_EARLY]
 
 
 def _soffice(program: str, directory: Path, *arguments: str, **environment: str) -> int:
@@ -125,6 +129,8 @@ def _parts(
         if process["DocPassword"]:
             raise JobFailure("-3006", "The document is damaged, or DocPassword does not open it.")
         raise JobFailure("FileOpenFailed", "The document is damaged, encrypted, or not of its declared type.")
+    if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
+        raise OfficeCrashError
     if "whole" in report:
         return [Part(directory / "whole.pdf")], None
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]
