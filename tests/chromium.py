@@ -20,8 +20,36 @@ SECONDS = 60.0
 PHONE = 600
 """Windows narrower than this are a phone's."""
 
+LOOKS = [(width, dark) for width in (1200, 360) for dark in (False, True)]
+"""Desk and phone, light and dark."""
+
+# For each text its contrast with what is behind it (WCAG 2): the worst ones, with their texts.
+CONTRAST = """(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => {
+    const [r, g, b] = numbers(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (numbers(colour).length < 4 || numbers(colour)[3] > 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const bad = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !node.getClientRects().length) continue;
+    const [low, high] = [light(getComputedStyle(node).color), light(behind(node))].sort((a, b) => a - b);
+    if ((high + .05) / (low + .05) < 4.5) bad.push(texts.currentNode.data.trim());
+  }
+  return bad;
+})()"""
+
 _LISTENS = b"DevTools listening on "
-_KEYS = {"Tab": 9, "Enter": 13}
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}
 
 
 class Browser:
@@ -78,12 +106,11 @@ class Browser:
         return " ".join(str(await self.value("document.body.innerText")).split())
 
     async def press(self, key: str) -> None:
-        """Press a key, Tab or Enter; with Enter a page follows."""
+        """Press a key: Tab, Enter or the space bar; with Enter a page follows."""
         self._events.clear()
-        facts = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
-        await self._send(
-            "Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": "\r"} if key == "Enter" else {})
-        )
+        number, text = _KEYS[key]
+        facts = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": number}
+        await self._send("Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": text} if text else {}))
         await self._send("Input.dispatchKeyEvent", type="keyUp", **facts)
         if key == "Enter":
             await self._loaded()
@@ -162,3 +189,13 @@ async def chromium(folder: Path) -> AsyncIterator[Browser]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def check_looks(browser: Browser, url: str, folder: Path, *, first: str = "null") -> None:
+    """The page fits each window, every text can be read, and there is a picture of each; `first` comes before."""
+    for width, dark in LOOKS:
+        await browser.open(url, width=width, dark=dark)
+        await browser.value(first)
+        assert await browser.value("document.documentElement.scrollWidth") <= width, (url, width)
+        assert await browser.value(CONTRAST) == [], (url, dark)
+        assert len(await browser.screenshot(folder / f"{width}-{dark}.png")) > 10_000

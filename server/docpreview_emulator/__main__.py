@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import re
 import signal
 from dataclasses import fields
 from importlib.metadata import version
@@ -16,6 +17,8 @@ from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
+
+_ORIGIN = re.compile(r"https?://[^/\s]+")
 
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
@@ -49,6 +52,16 @@ def is_loopback(host: str) -> bool:
 
 
 _DEFAULTS = Settings()
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
+]
+SecretKey = Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)]
+EmptyPages = Annotated[int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)]
+Strict = Annotated[bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."),
+]
 Workers = Annotated[int, typer.Option(help="Documents that are converted at the same time.", min=1)]
 ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1)]
 MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
@@ -64,21 +77,17 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
-    ] = None,
+    data_dir: DataDir = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
-    secret_key: Annotated[
-        str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
-    ] = DEFAULT_CREDENTIAL.secret_key,
+    secret_key: SecretKey = DEFAULT_CREDENTIAL.secret_key,
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
     submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
     run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
     list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
-    empty_pages: Annotated[
-        int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
-    ] = 0,
+    empty_pages: EmptyPages = 0,
+    strict: Strict = False,
+    cors_origin: CorsOrigin = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
     workers: Workers = _DEFAULTS.workers,
     conversion_timeout: ConversionTimeout = _DEFAULTS.conversion_timeout,
@@ -96,13 +105,21 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
-    settings = Settings(echo_user_data=not no_echo, **named)
+    origins = _origins(cors_origin or [])
+    settings = Settings(echo_user_data=not no_echo, cors_origins=origins, **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _origins(given: list[str]) -> tuple[str, ...]:
+    for origin in given:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise typer.BadParameter(f"--cors-origin {origin} is no origin, such as http://localhost:3000, nor *.")
+    return tuple(given)
 
 
 async def _serve(emulator: Emulator) -> None:

@@ -96,7 +96,9 @@ def _bytes_below(directory: Path) -> int:
     return total
 
 
-def _answer(task: Reply, directory: Path, limits: sandbox.Limits) -> Reply:
+def _answer(  # noqa: PLR0911 - one for each way to end
+    task: Reply, directory: Path, limits: sandbox.Limits
+) -> Reply:
     """The reply to a task: what was rendered, or why not."""
     try:
         return _done(task, directory)
@@ -107,11 +109,15 @@ def _answer(task: Reply, directory: Path, limits: sandbox.Limits) -> Reply:
     except MemoryError:
         return _too_much_memory(limits)
     except OSError as error:
-        if error.errno == errno.EFBIG and resource.getrlimit(resource.RLIMIT_FSIZE)[0] == limits.file_bytes:
-            return _too_many_bytes(limits)
-        return _failed("InternalError", f"The outputs could not be written: {error.strerror or error}")
+        return _not_written(error, limits)
     except Exception as error:  # noqa: BLE001 - whatever a document does to the libraries is the document's failure
         return _failed("FileOpenFailed", f"The document could not be drawn ({type(error).__name__}).")
+
+
+def _not_written(error: OSError, limits: sandbox.Limits) -> Reply:
+    if error.errno == errno.EFBIG and resource.getrlimit(resource.RLIMIT_FSIZE)[0] == limits.file_bytes:
+        return _too_many_bytes(limits)
+    return _failed("InternalError", f"The outputs could not be written: {error.strerror or error}")
 
 
 def _done(task: Reply, directory: Path) -> Reply:

@@ -14,13 +14,9 @@ import pytest
 from yarl import URL
 
 from docpreview_emulator import Emulator, Settings
-from docpreview_emulator.clock import Clock
-from docpreview_emulator.database import Database
-from docpreview_emulator.jobs import JobTable
-from docpreview_emulator.model import Bucket, JobResult, JobSpec, Output, PageInfo
-from docpreview_emulator.requests import DEFAULTS
 
 from .cloud_client import BUCKET, COS_HOST, REGION, XML, Cloud, create_body
+from .ended_jobs import ended_jobs
 from .pdf_files import pdf
 
 EVIL = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
@@ -88,22 +84,6 @@ class Visitor:
 async def visitor(emulator: Emulator) -> AsyncIterator[Visitor]:
     async with aiohttp.ClientSession() as session:
         yield Visitor(session, emulator.url)
-
-
-def pages_of(job_count: int, page_count: int, directory: Path) -> list[str]:
-    """A data directory with ended jobs, as an earlier emulator left it; their ids."""
-    database, bucket = Database(directory), Bucket(BUCKET, REGION)
-    jobs = JobTable(database, Clock(), Settings().retention)
-    spec = JobSpec("in/long.pdf", Output(REGION, BUCKET, "out/${Number}.jpg"), dict(DEFAULTS))
-    pages = tuple(PageInfo(number, f"out/{number}.jpg") for number in range(1, page_count + 1))
-    ids = []
-    for _ in range(job_count):
-        job_id = jobs.add(bucket, "p0", spec, paused=False).job_id
-        jobs.start(job_id)
-        jobs.succeed(job_id, JobResult(page_count, 0, pages))
-        ids.append(job_id)
-    database.close()
-    return ids
 
 
 async def test_the_page_is_at_the_emulators_own_address_and_the_clouds_hosts_keep_their_route(
@@ -354,7 +334,7 @@ async def test_a_job_that_is_not_there_is_a_page_that_says_so(visitor: Visitor) 
 
 
 async def test_of_a_thousand_jobs_the_newest_twenty_are_shown_with_ways_to_the_others(tmp_path: Path) -> None:
-    ids = pages_of(1000, 3, tmp_path)
+    ids = ended_jobs(1000, 3, tmp_path)
     async with Emulator(tmp_path) as emulator, aiohttp.ClientSession() as session:
         visitor = Visitor(session, emulator.url)
         page = await visitor.open()
@@ -374,7 +354,7 @@ async def test_of_a_thousand_jobs_the_newest_twenty_are_shown_with_ways_to_the_o
 async def test_the_images_of_a_long_document_are_shown_sixty_at_a_time_and_load_when_they_are_seen(
     tmp_path: Path,
 ) -> None:
-    (job_id,) = pages_of(1, 130, tmp_path)
+    (job_id,) = ended_jobs(1, 130, tmp_path)
     async with Emulator(tmp_path) as emulator, aiohttp.ClientSession() as session:
         page = await Visitor(session, emulator.url).open(f"/jobs/{job_id}?pages=3")
         assert page.all("img", "src") == [f"/jobs/{job_id}/pages/{number}" for number in range(120, 130)]
