@@ -29,6 +29,7 @@ MEBIBYTE = 1024 * 1024
 _CHECK_SECONDS = 0.25
 _NICENESS = 10
 _TOO_LARGE = "-3075"
+_MOST_TIME = 0.9  # of the limit: the kernel accounts by ticks
 _MOST_MEMORY = 0.6  # of the limit in use: a process that crashes then has found no more
 
 Reply = dict[str, Any]
@@ -80,7 +81,7 @@ def _supervise(child: int, ended: int, directory: Path, limits: sandbox.Limits) 
 
 def _crashed(usage: resource.struct_rusage, limits: sandbox.Limits) -> Reply:
     """Why processes ended early, by what they have used."""
-    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds:
+    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds * _MOST_TIME:
         return _too_much_time(limits)
     if usage.ru_maxrss * 1024 > limits.memory * _MOST_MEMORY:
         return _too_much_memory(limits)
@@ -96,9 +97,7 @@ def _bytes_below(directory: Path) -> int:
     return total
 
 
-def _answer(  # noqa: PLR0911 - one for each way to end
-    task: Reply, directory: Path, limits: sandbox.Limits
-) -> Reply:
+def _answer(task: Reply, directory: Path, limits: sandbox.Limits) -> Reply:
     """The reply to a task: what was rendered, or why not."""
     try:
         return _done(task, directory)

@@ -3,7 +3,7 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -240,7 +240,7 @@ def pdf_of(objects: list[str]) -> bytes:
     return body + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table + end
 
 
-def endless_pdf(levels: int = 17, pages: int = 5000) -> bytes:
+def endless_pdf(levels: int = 40, pages: int = 1) -> bytes:
     """Pages that draw a form twice, which draws the next form twice, and so on: of each level, twice as many."""
     resources = "/Resources<</XObject<</X %d 0 R>>>>"
     forms = [
@@ -252,6 +252,26 @@ def endless_pdf(levels: int = 17, pages: int = 5000) -> bytes:
     page = "<</Type/Page/Parent 2 0 R/MediaBox[0 0 40 40]/Contents 4 0 R/Resources<</XObject<</X 4 0 R>>>>>>"
     tree = f"<</Type/Pages/Kids[{' 3 0 R' * pages}]/Count {pages}>>"
     return pdf_of(["<</Type/Catalog/Pages 2 0 R>>", tree, page, *forms, last])
+
+
+def slow_pdf() -> bytes:
+    """Five thousand small pages that take half a second each, in little memory."""
+    return endless_pdf(17, 5000)
+
+
+def noise_pdf(side: int) -> bytes:
+    """A page whose picture of noise, of so many pixels in width and height, is as large as a picture file."""
+    image = Image.effect_noise((side, side), 200).convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "pdf")
+    return file.getvalue()
+
+
+def picture_bomb() -> bytes:
+    """A small PNG of 30,000 by 30,000 pixels."""
+    file = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(file, "png", optimize=False)
+    return file.getvalue()
 
 
 def page_of_size(width: float, height: float, pages: int = 1) -> bytes:
@@ -358,12 +378,3 @@ def _outside(document: bytes) -> bytes:
         archive.writestr("../../../../../../tmp/docpreview-outside", "x")
         archive.writestr("/tmp/docpreview-outside", "x")  # noqa: S108
     return out.getvalue()
-
-
-def corpus(machine: Machine) -> Iterator[tuple[str, bytes]]:
-    """All of them, by name."""
-    yield from calling(machine).items()
-    yield from exploding().items()
-    yield from lying().items()
-    yield "endless.pdf", endless_pdf()
-    yield "bomb.docx", zip_bomb(96)
