@@ -100,9 +100,8 @@ async def main() -> None:
         print(f"documents  {len(documents)} in {time.monotonic() - began:.0f} s: {states}")
         print(f"memory     {mebibytes(pid, 'VmHWM'):.0f} MiB at most, documents' processes not counted")
     late = quantiles(times, n=100)[98]
-    print(
-        f"health     {len(times)} answers: median {median(times):.1f} ms, p99 {late:.1f} ms, longest {max(times):.1f} ms"
-    )
+    figures = f"median {median(times):.1f} ms, p99 {late:.1f} ms, longest {max(times):.1f} ms"
+    print(f"health     {len(times)} answers: {figures}")
 
 
 if __name__ == "__main__":
