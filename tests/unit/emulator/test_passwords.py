@@ -14,9 +14,11 @@ from docpreview_emulator import Emulator, Settings
 from docpreview_emulator.threaded import running
 
 from .cloud_client import BUCKET, REGION, Cloud, create_body
+from .office_files import letter
 from .pdf_files import encrypted_pdf, pdf
 
 PASSWORD = "correct horse battery"
+DOCUMENT = Path(__file__).with_name("secret.doc").read_bytes()
 WIRE = {"content-type": "application/xml"}
 SUBMITTED = Settings(submit_delay=3600)
 
@@ -47,6 +49,21 @@ async def test_no_file_has_the_password_in_clear_and_a_restart_still_knows_it(tm
         assert (await emulator.wait_for_job(job_id)).state == "Success"
         assert emulator.job(job_id).spec.process["DocPassword"] == PASSWORD
         assert clear(tmp_path) == []
+
+
+async def test_while_libreoffice_works_no_file_has_the_password_in_clear(tmp_path: Path) -> None:
+    """A program in its place looks at all files that it gets: if one had it, the job would fail as with a wrong one."""
+    program = tmp_path / "bin" / "soffice"
+    program.parent.mkdir()
+    looking = f"case $* in *macro:*) grep -rqs '{PASSWORD}' . && echo unreadable > report;; esac"
+    program.write_text(f"#!/bin/sh\n{looking}\n")
+    program.chmod(0o755)
+    settings = Settings(submit_delay=0, soffice=str(program))
+    async with Emulator(tmp_path / "data", settings=settings) as emulator, Cloud(emulator.url) as cloud:
+        for name, content in (("a", DOCUMENT), ("b", DOCUMENT + PASSWORD.encode())):
+            emulator.put_object(BUCKET, REGION, f"{name}.doc", content)
+            job = await emulator.wait_for_job(await cloud.job_id(f"{name}.doc", DocPassword=PASSWORD))
+            assert job.code == {"a": "FileOpenFailed", "b": "-3006"}[name], job.message
 
 
 async def test_passwords_that_an_earlier_version_stored_in_clear_are_sealed_at_start(tmp_path: Path) -> None:
@@ -142,8 +159,10 @@ async def test_files_are_the_owners_and_so_are_folders(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with Emulator(data, settings=Settings(submit_delay=0, tls=True)) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "secret.pdf", encrypted_pdf(PASSWORD.encode()))
-        job_id = await cloud.job_id("secret.pdf", DocPassword=PASSWORD)
-        assert (await emulator.wait_for_job(job_id)).state == "Success"
+        emulator.put_object(BUCKET, REGION, "a.docx", letter(["a line"]))
+        jobs = [await cloud.job_id("secret.pdf", DocPassword=PASSWORD), await cloud.job_id("a.docx", "b/${Number}")]
+        for job_id in jobs:
+            assert (await emulator.wait_for_job(job_id)).state == "Success"
         host = f"{BUCKET}.cos.{REGION}.myqcloud.com"
         begun = await cloud.send("POST", "/big", host=host, params={"uploads": ""})
         part = {"partNumber": "1", "uploadId": begun.text("UploadId")}
