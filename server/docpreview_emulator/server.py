@@ -45,6 +45,8 @@ def application(backend: Backend, guard: Guard | None) -> web.Application:
 
     @web.middleware
     async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "CONNECT":
+            return _no_tunnel()
         exchange = read_exchange(request)
         if exchange is None:
             is_proxied = not request.raw_path.startswith(("/", "*"))
@@ -68,6 +70,13 @@ def _no_cloud() -> web.Response:
         "This is not a host of the cloud, and the emulator is a proxy to nothing else. Name other hosts in NO_PROXY.\n"
     )
     return web.Response(status=403, text=text)
+
+
+def _no_tunnel() -> web.Response:
+    text = "CONNECT is answered as the first request of a connection without TLS: name the proxy as http://.\n"
+    response = web.Response(status=501, text=text)
+    response.force_close()
+    return response
 
 
 class _CloudHandler:

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,6 +168,18 @@ def test_a_head_of_connect_that_is_no_http_or_has_no_end_is_refused(emulator: Em
     assert sent(emulator, b"CONNECT " + b"a" * (16 * 1024 - 8)) == b""
 
 
+def test_a_tunnel_that_is_asked_for_by_tls_is_refused_with_what_to_do(emulator: Emulator) -> None:
+    """As by a client whose proxy is named with https://."""
+    with (
+        socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection,
+        trusting(emulator).wrap_socket(connection, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(f"CONNECT {CI_HOST}:443 HTTP/1.1\r\nHost: {CI_HOST}:443\r\n\r\n".encode())
+        reply = b"".join(iter(lambda: secure.recv(4096), b""))
+    assert reply.startswith(b"HTTP/1.1 501 ")
+    assert b"name the proxy as http://" in reply
+
+
 def test_without_tls_a_tunnel_is_refused_with_the_option_that_it_needs(tmp_path: Path) -> None:
     with running(Emulator(tmp_path)) as emulator:
         target = f"{CI_HOST}:443"
@@ -215,9 +228,11 @@ def test_the_command_writes_the_authority_and_environment_variables_are_enough_f
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[-1]
+            assert process.stdout.readline().endswith("for clients that trust the authority in ca.pem\n")
             line = program.replace("http://127.0.0.1:8089", url).replace("python", sys.executable)
             done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S602 - a line of the README
             assert done.stdout == "12\n"
+            assert stat.S_IMODE((tmp_path / "ca.pem").stat().st_mode) == 0o644
         finally:
             process.terminate()
 
