@@ -17,7 +17,7 @@ from pathlib import Path
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office_profile import prepare
-from docpreview_emulator.office_sources import copy_for_office, import_filter, is_encrypted_package
+from docpreview_emulator.office_sources import OfficeSource, not_opened, source_for_office
 
 MACRO = "macro:///Standard.Convert.Main"
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
@@ -64,15 +64,12 @@ class OfficeConverter:
             raise JobFailure(
                 "-3011", f"Unsupported file type: {suffix} (LibreOffice is not installed beside the emulator)."
             )
-        encrypted = is_encrypted_package(source)
-        if encrypted and not process["DocPassword"]:
-            raise JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
-        copy = copy_for_office(source, suffix, directory)
+        password = process["DocPassword"]
+        copy = source_for_office(source, suffix, password, directory)
         async with self._lock:
-            report = await self._run(self.program, _task(copy, suffix, process, directory), directory)
-        # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
-        if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
-            raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
+            report = await self._run(self.program, _task(copy, process, directory), directory)
+        if "opened" not in report:
+            raise not_opened(source, password)
         return _parts(report, suffix, process, directory)
 
     async def _run(self, program: str, task: list[str], directory: Path) -> list[str]:
@@ -112,30 +109,27 @@ class OfficeConverter:
             await child.wait()
 
 
-def _task(copy: Path, suffix: str, process: Mapping[str, str], directory: Path) -> list[str]:
+def _task(copy: OfficeSource, process: Mapping[str, str], directory: Path) -> list[str]:
     """The lines that `convert.bas` reads."""
     width, height = _PAPERS.get(process["PaperSize"], _PAPERS["0"])
     if process["PaperDirection"] != "0":
         width, height = height, width
-    name, options = import_filter(suffix)
-    places = [copy.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
+    places = [copy.path.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
     password = process["DocPassword"].replace("\n", "").replace("\r", "")
-    return [*places, name, options, password, process["Comments"], process["SheetId"], str(width), str(height)]
+    return [*places, *copy[1:], password, process["Comments"], process["SheetId"], str(width), str(height)]
 
 
 def _parts(
     report: list[str], suffix: str, process: Mapping[str, str], directory: Path
 ) -> tuple[list[Part], int | None]:
-    if "unreadable" in report:
-        if process["DocPassword"]:
-            raise JobFailure("-3006", "The document is damaged, or DocPassword does not open it.")
-        raise JobFailure("FileOpenFailed", "The document is damaged, encrypted, or not of its declared type.")
     if "whole" in report:
         return [Part(directory / "whole.pdf")], None
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]
     if not counts or family_of(suffix) is not Family.SHEETS:
         raise JobFailure("FileOpenFailed", "LibreOffice could not convert the document.")
     sheets = [int(line.split()[1]) for line in report if line.startswith("sheet ")]
+    if "hidden" in report:
+        raise JobFailure("-3015", f"Sheet {process['SheetId']} is hidden: hidden sheets are not converted.")
     if not sheets and int(process["SheetId"]):
         raise JobFailure("-3015", f"Sheet {process['SheetId']} does not exist: the workbook has {counts[0]}.")
     return [_sheet(directory, sheet) for sheet in sheets], counts[0]
