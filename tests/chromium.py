@@ -20,8 +20,36 @@ SECONDS = 60.0
 PHONE = 600
 """Windows narrower than this are a phone's."""
 
+LOOKS = [(width, dark) for width in (1200, 360) for dark in (False, True)]
+"""Desk and phone, light and dark."""
+
+# For each text its contrast with what is behind it (WCAG 2): the worst ones, with their texts.
+CONTRAST = """(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => {
+    const [r, g, b] = numbers(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (numbers(colour).length < 4 || numbers(colour)[3] > 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const bad = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !node.getClientRects().length) continue;
+    const [low, high] = [light(getComputedStyle(node).color), light(behind(node))].sort((a, b) => a - b);
+    if ((high + .05) / (low + .05) < 4.5) bad.push(texts.currentNode.data.trim());
+  }
+  return bad;
+})()"""
+
 _LISTENS = b"DevTools listening on "
-_KEYS = {"Tab": 9, "Enter": 13}
+_KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " ")}
 
 
 class Browser:
@@ -78,12 +106,11 @@ class Browser:
         return " ".join(str(await self.value("document.body.innerText")).split())
 
     async def press(self, key: str) -> None:
-        """Press a key, Tab or Enter; with Enter a page follows."""
+        """Press a key: Tab, Enter or the space bar; with Enter a page follows."""
         self._events.clear()
-        facts = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
-        await self._send(
-            "Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": "\r"} if key == "Enter" else {})
-        )
+        number, text = _KEYS[key]
+        facts = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": number}
+        await self._send("Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": text} if text else {}))
         await self._send("Input.dispatchKeyEvent", type="keyUp", **facts)
         if key == "Enter":
             await self._loaded()
@@ -91,6 +118,35 @@ class Browser:
     async def write(self, text: str) -> None:
         """Write a text where the focus is."""
         await self._send("Input.insertText", text=text)
+
+    async def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in a file field."""
+        found = await self._send("Runtime.evaluate", expression=f"document.querySelector({selector!r})")
+        await self._send(
+            "DOM.setFileInputFiles", files=[str(path.resolve()) for path in paths], objectId=found["result"]["objectId"]
+        )
+
+    async def drop(self, selector: str, *paths: Path) -> None:
+        """Drop files from elsewhere onto the middle of an element."""
+        place = await self.value(
+            f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+            "return {x: box.x + box.width / 2, y: box.y + box.height / 2}; })()"
+        )
+        data = {"items": [], "files": [str(path.resolve()) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            await self._send("Input.dispatchDragEvent", type=kind, **place, data=data)
+
+    async def until(self, expression: str) -> None:
+        """Wait until an expression of JavaScript holds in the page; it is looked at with each change of the page."""
+        await self.value(
+            f"""new Promise((done, fail) => {{
+              const look = () => {{ if ({expression}) {{ watcher.disconnect(); done(true); }} }};
+              const watcher = new MutationObserver(look);
+              watcher.observe(document, {{subtree: true, childList: true, attributes: true, characterData: true}});
+              setTimeout(() => fail(new Error("never: " + document.body.innerText)), {1000 * SECONDS / 2});
+              look();
+            }})"""
+        )
 
     async def screenshot(self, path: Path) -> bytes:
         """A picture of the whole page, as PNG."""
@@ -133,3 +189,13 @@ async def chromium(folder: Path) -> AsyncIterator[Browser]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def check_looks(browser: Browser, url: str, folder: Path, *, first: str = "null") -> None:
+    """The page fits each window, every text can be read, and there is a picture of each; `first` comes before."""
+    for width, dark in LOOKS:
+        await browser.open(url, width=width, dark=dark)
+        await browser.value(first)
+        assert await browser.value("document.documentElement.scrollWidth") <= width, (url, width)
+        assert await browser.value(CONTRAST) == [], (url, dark)
+        assert len(await browser.screenshot(folder / f"{width}-{dark}.png")) > 10_000

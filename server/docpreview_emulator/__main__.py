@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from docpreview_emulator.emulator import DEFAULT_CREDENTIAL, Emulator
+from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
-from docpreview_emulator.model import Credential
+from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 # Pretty tracebacks would show the values of variables, and with them keys.
@@ -71,7 +71,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(
         submit_delay=submit_delay,
@@ -95,6 +95,8 @@ async def _serve(emulator: Emulator) -> None:
         loop.add_signal_handler(number, stop.set)
     async with emulator:
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        for text in await emulator.shortcomings():
+            typer.echo(f"warning: {text}", err=True)
         await stop.wait()
 
 

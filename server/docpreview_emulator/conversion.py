@@ -3,15 +3,16 @@
 import asyncio
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.errors import CloudError, JobFailure
 from docpreview_emulator.formats import Family, family_of, suffix_of
+from docpreview_emulator.image_params import ImageParams
 from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import OfficeConverter, Part
-from docpreview_emulator.pages import MAX_PAGES, OutputName
+from docpreview_emulator.pages import MAX_PAGES, OutputName, RenderOptions
 from docpreview_emulator.requests import image_place
 from docpreview_emulator.worker import RenderWorker
 
@@ -52,11 +53,13 @@ class Converter:
         with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as name:
             directory = Path(name)
             parts, sheets = await self._parts(job, self._objects.path(source), directory)
-            watermark = self._watermark(job.spec.watermark)
+            options = RenderOptions(
+                job.spec.process, self._watermark(job.spec.watermark), self._images(job.spec.process)
+            )
             rendered: list[_Rendered] = []
             for part in parts:
                 limit = max(MAX_PAGES - sum(each.total for each in rendered), 0)
-                rendered.append(await self._render(part, directory, job.spec.process, watermark, limit))
+                rendered.append(await self._render(part, directory, replace(options, limit=limit)))
             return await asyncio.to_thread(self._store, job, rendered, sheets)
 
     def _source(self, job: Job) -> StoredObject:
@@ -88,14 +91,25 @@ class Converter:
             raise JobFailure("ResourceDownloadFailed", "The image of the watermark does not exist.")
         return {**values, "Image": str(self._objects.path(image))}
 
-    async def _render(
-        self, part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int
-    ) -> _Rendered:
+    def _images(self, process: Mapping[str, str]) -> dict[str, str]:
+        """The files of the images of watermarks in `ImageParams`, by their addresses."""
+        found = {}
+        for address in ImageParams.read(process["ImageParams"], process["TgtType"].lower()).addresses:
+            try:
+                image = self._objects.find(*image_place(address))
+            except CloudError as error:
+                raise JobFailure("ResourceDownloadFailed", error.message) from None
+            if image is None:
+                raise JobFailure("ResourceDownloadFailed", "The image of a watermark in ImageParams does not exist.")
+            found[address] = str(self._objects.path(image))
+        return found
+
+    async def _render(self, part: Part, directory: Path, options: RenderOptions) -> _Rendered:
         target = directory / f"pages-{part.sheet or 0}"
         target.mkdir()
         if part.source is None:
             return _Rendered(part, target, 0, [], 0, part.warnings)
-        reply = await self._worker.render(part.source, target, process, watermark, limit)
+        reply = await self._worker.render(part.source, target, options)
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
         warnings = (*part.warnings, *map(str, reply["warnings"]))
         return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]), warnings)

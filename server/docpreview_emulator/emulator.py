@@ -16,13 +16,13 @@ from docpreview_emulator.callbacks import CallbackRecord
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.model import Bucket, Credential, Job, Multipart, Part, State, StoredObject
+from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
 from docpreview_emulator.settings import Settings
+from docpreview_emulator.shortcomings import shortcomings
 
-DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
 _STOP_TIMEOUT = 2.0
 _RENDERERS = ("PIL", "pypdfium2")
 
@@ -109,6 +109,10 @@ class Emulator:
         """Where to connect, e.g. `http://127.0.0.1:8089`; requests name the cloud's host in their `Host` header."""
         host = self._address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def shortcomings(self) -> list[str]:
+        """What this machine lacks for documents of some kinds, and the command that installs it."""
+        return await shortcomings(self._backend.office.program)
 
     # Requests and jobs
 

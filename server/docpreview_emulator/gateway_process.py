@@ -1,21 +1,22 @@
-"""A gateway in front of an emulator, as a process of its own, for tests of services that call it."""
+"""A gateway in front of an emulator, as a process of its own, for tests of services that call it and for `dev`."""
 
 import json
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from docpreview_emulator.emulator import Emulator
+from docpreview_emulator.server_process import Command, ServerProcess
+
+if TYPE_CHECKING:
+    from docpreview_emulator.emulator import Emulator
 
 BUCKET = "examplebucket-1250000000"
 REGION = "ap-chongqing"
+CONFIGURATION = "gateway.yaml"
+_LOG = "gateway.log"
 _START_SECONDS = 60.0
 
 
@@ -37,7 +38,7 @@ class RunningGateway:
 
 
 @contextmanager
-def gateway_before(emulator: Emulator, folder: Path) -> Iterator[RunningGateway]:
+def gateway_before(emulator: "Emulator", folder: Path) -> Iterator[RunningGateway]:
     """The gateway, serving; its configuration, records and log are in the folder, and it is killed when the block ends.
 
     Variables of the environment do not change it.
@@ -46,44 +47,37 @@ def gateway_before(emulator: Emulator, folder: Path) -> Iterator[RunningGateway]
         RuntimeError: It did not start; the message has its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    configuration, log = folder / "gateway.yaml", folder / "gateway.log"
-    configuration.write_text(json.dumps(_settings(emulator, folder)))
-    # -P: a module of the tests' folder, such as `redis.py`, is not the gateway's.
-    command = (sys.executable, "-P", "-m", "docpreview_gateway", "serve", "--config", str(configuration))
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
-    serving: Future[dict[str, Any]] = Future()
-    with subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own command
-        reader = threading.Thread(target=_read, args=(process, log, serving), name="docpreview-gateway-log")
-        reader.start()
-        try:
-            ports = serving.result(_START_SECONDS)
-            yield RunningGateway(f"127.0.0.1:{ports['grpc_port']}", BUCKET, REGION, log)
-        finally:
-            process.kill()  # there is nobody to drain for
-            reader.join()
-
-
-def _settings(emulator: Emulator, folder: Path) -> dict[str, Any]:
     secret_id, credential = next(iter(emulator.credentials.items()))
+    own = {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0", "state_dir": str(folder)}
+    (folder / CONFIGURATION).write_text(json.dumps(own | settings(emulator.url, secret_id, credential.secret_key)))
+    with ServerProcess(gateway_command(folder)) as process:  # killed: there is nobody to drain for
+        grpc_port, _ = ports(process.serving.result(_START_SECONDS))
+        yield RunningGateway(f"127.0.0.1:{grpc_port}", BUCKET, REGION, folder / _LOG)
+
+
+def settings(url: str, secret_id: str, secret_key: str) -> dict[str, Any]:
+    """Settings of a gateway for one bucket, whose cloud is the emulator at `url`."""
     return {
-        "listen": "127.0.0.1:0",
-        "admin_listen": "127.0.0.1:0",
-        "state_dir": str(folder),
-        "logging": {"format": "json"},
         "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
-        "credentials": {"main": {"secret_id": secret_id, "secret_key": credential.secret_key}},
-        "upstream": {"endpoint": emulator.url, "object_url_base": f"{emulator.url}/_emulator/objects/{{host}}"},
+        "credentials": {"main": {"secret_id": secret_id, "secret_key": secret_key}},
+        "upstream": {"endpoint": url, "object_url_base": object_url_base(url)},
     }
 
 
-def _read(process: subprocess.Popen[bytes], log: Path, serving: "Future[dict[str, Any]]") -> None:
-    """Copy the log of a process to a file until it ends, and tell the fields of its line `serving`."""
-    assert process.stderr is not None  # noqa: S101 - it is a pipe
-    with log.open("wb") as copy:
-        for line in process.stderr:
-            copy.write(line)
-            copy.flush()
-            if b'"serving"' in line:
-                serving.set_result(json.loads(line))
-    if not serving.done():
-        serving.set_exception(RuntimeError(f"the gateway did not start:\n{log.read_text(errors='replace')}"))
+def object_url_base(url: str) -> str:
+    """Where a browser gets the objects of the emulator at `url`."""
+    return f"{url}/_emulator/objects/{{host}}"
+
+
+def gateway_command(folder: Path, **more: Any) -> Command:  # noqa: ANN401 - as Command has them
+    """The command of a gateway whose configuration and log, of JSON lines, are in a folder."""
+    # -P: a module of the current folder, such as `redis.py`, is not the gateway's.
+    serve = (sys.executable, "-P", "-m", "docpreview_gateway", "serve")
+    words = (*serve, "--config", str(folder / CONFIGURATION), "--log-format", "json")
+    return Command("gateway", words, folder / _LOG, mark='"serving"', **more)
+
+
+def ports(line: str) -> tuple[int, int]:
+    """The ports of gRPC and of the admin pages, as the gateway logs them when it serves."""
+    entry = json.loads(line)
+    return entry["grpc_port"], entry["admin_port"]

@@ -36,6 +36,10 @@ class Credential:
     expires_at: float | None = None
 
 
+DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
+"""The made-up key pair of the documents and examples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket with its appid, e.g. `examplebucket-1250000000`, in one region."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from docpreview_emulator.errors import JobFailure, invalid_argument
 
@@ -45,6 +45,23 @@ def selected(process: Mapping[str, str], total: int) -> list[int]:
         if first > total:
             raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {total} pages.")
     return list(dict.fromkeys(page for first, last in ranges for page in range(first, min(last, total) + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOptions:
+    """What is asked of the rendering of a document, or of one sheet."""
+
+    process: Mapping[str, str]
+    """The job's `DocProcess` values, all of them."""
+
+    watermark: Mapping[str, str] = field(default_factory=dict)
+    """The values of its `DocWatermark`, with a path as `Image`; empty: there is none."""
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    """The files of the images of watermarks in `ImageParams`, by their addresses."""
+
+    limit: int = MAX_PAGES
+    """The last page that is converted: less than MAX_PAGES after other sheets."""
 
 
 @dataclass(frozen=True, slots=True)

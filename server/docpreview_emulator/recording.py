@@ -8,8 +8,10 @@ import threading
 from collections import deque
 from dataclasses import asdict, dataclass, field
 
+MOST_REPLY = 4000
 _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
-_TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&]+", re.IGNORECASE)
+_TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&<\s]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(<DocPassword\b[^>]*>)(?!</).*?(</DocPassword|\Z)", re.DOTALL)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
 
@@ -34,14 +36,25 @@ class RequestRecord:
     job_id: str | None = field(default=None)
     """The job that this request created or read."""
 
+    signature: str = ""
+    """`signature valid`, or why it was refused; empty while it has not been checked, as when a fault came before."""
+
+    reply: str = ""
+    """The document that was replied, cut to MOST_REPLY characters; empty for the bytes of objects."""
+
     def as_dict(self) -> dict[str, object]:
         """The record as a JSON object."""
-        return {**asdict(self), "body": self.body.decode(errors="replace")}
+        return {**asdict(self), "body": masked_text(self.body.decode(errors="replace"))}
 
 
 def masked_query(query: str) -> str:
     """A query string without its secrets."""
     return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", query))
+
+
+def masked_text(text: str) -> str:
+    """A body without the passwords of documents and the signatures of addresses."""
+    return _PASSWORD.sub(r"\1***\2", masked_query(text))
 
 
 def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:
@@ -56,10 +69,13 @@ class Recorder:
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
         self._records: deque[RequestRecord] = deque(maxlen=limit)
+        self.discarded = 0
+        """Number of records that were cleared or made place for newer ones."""
 
     def add(self, record: RequestRecord) -> None:
         """Record a request; its outcome may be filled in later."""
         with self._lock:
+            self.discarded += len(self._records) == self._records.maxlen
             self._records.append(record)
 
     def all(self) -> list[RequestRecord]:
@@ -70,4 +86,5 @@ class Recorder:
     def clear(self) -> None:
         """Discard all records."""
         with self._lock:
+            self.discarded += len(self._records)
             self._records.clear()

@@ -12,12 +12,15 @@ import pypdfium2 as pdfium
 from PIL import Image
 
 from docpreview_emulator.errors import JobFailure
-from docpreview_emulator.image_params import ignored
-from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, selected
+from docpreview_emulator.image_params import ImageParams, Thumbnail
+from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, RenderOptions, selected
 from docpreview_emulator.stamp import Stamp
 
 SIDE_LIMIT = 65500
 """Each side of an output must stay below this many pixels."""
+
+MAX_THUMBNAIL_SIDE = 9999
+"""Each side of a thumbnail has at most this many pixels (vendor document 1045/33713)."""
 
 POINTS_PER_INCH = 72
 MOST_NAMED_PAGES = 10
@@ -41,35 +44,33 @@ class Rendering:
     warnings: list[str] = field(default_factory=list)
 
 
-def render(
-    source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str], limit: int = MAX_PAGES
-) -> Rendering:
+def render(source: Path, directory: Path, options: RenderOptions) -> Rendering:
     """Render the selected pages of a PDF into files of a directory.
 
     Args:
         source: the PDF.
         directory: where the outputs go; it exists and is empty.
-        process: the job's `DocProcess` values, all of them.
-        watermark: the values of its `DocWatermark`, with a path as `Image`; empty: there is none.
-        limit: the last page that is converted; MAX_PAGES, less the pages of the sheets before this one.
+        options: what is asked.
 
     Raises:
         JobFailure: the document or the request is one that the cloud would fail.
     """
+    process, stamp = options.process, Stamp.of(options.watermark)
     document = _open(source, process["DocPassword"])
     try:
         document.init_forms()
         if process["TgtType"].lower() == "pdf":
-            return _whole(document, source, directory, Stamp.of(watermark), limit)
+            rendering = _whole(document, source, directory, stamp, options.limit)
+            rendering.warnings += ImageParams.read(process["ImageParams"], "pdf").warnings
+            return rendering
         pages = selected(process, len(document))
-        kept = _convertible(pages, limit)
+        kept = _convertible(pages, options.limit)
         if not kept:
             return Rendering(len(document), warnings=[_CUT])
-        writer = _Writer.of(process, directory, Stamp.of(watermark))
+        writer = _Writer.of(process, directory, stamp, options.images)
         draw = _single if process["PicPagination"] == "1" else _separate
         rendering = draw(document, kept, writer)
-        rendering.warnings = _warnings(document, rendering, writer, cut=pages[-1] > limit)
-        rendering.warnings += ignored(process["ImageParams"])
+        rendering.warnings = _warnings(document, rendering, writer, cut=pages[-1] > options.limit)
         return rendering
     finally:
         document.close()
@@ -116,14 +117,31 @@ class _Writer:
     scale: float
     quality: int
     stamp: Stamp | None
+    steps: list[Thumbnail | Stamp]
+    """The operations of `ImageParams`."""
+
+    warnings: list[str] = field(default_factory=list)
     uncropped: list[int] = field(default_factory=list)
     """Pages that are drawn without their CropBox, which lies outside of their MediaBox."""
 
     @classmethod
-    def of(cls, process: Mapping[str, str], directory: Path, stamp: Stamp | None) -> "_Writer":
+    def of(
+        cls, process: Mapping[str, str], directory: Path, stamp: Stamp | None, images: Mapping[str, str]
+    ) -> "_Writer":
         dpi, zoom = _within(process["ImageDpi"], 96, 600), _within(process["Zoom"], 10, 200)
         suffix = "png" if process["TgtType"].lower() == "png" else "jpg"
-        return cls(directory, suffix, dpi / POINTS_PER_INCH * zoom / 100, _within(process["Quality"], 1, 100), stamp)
+        params = ImageParams.read(process["ImageParams"], suffix)
+        quality = params.quality(_within(process["Quality"], 1, 100))
+        writer = cls(directory, suffix, dpi / POINTS_PER_INCH * zoom / 100, quality, stamp, [])
+        for step in params.steps:
+            if isinstance(step, Thumbnail):
+                writer.steps.append(step)
+            else:
+                drawn, warnings = Stamp.of_mark(step, images)
+                writer.steps.append(drawn)
+                writer.warnings.extend(warnings)
+        writer.warnings.extend(params.warnings)
+        return writer
 
     def draw(self, document: pdfium.PdfDocument, number: int) -> Image.Image:
         """One page as an RGB image; numbers count from 1."""
@@ -148,13 +166,26 @@ class _Writer:
         return document[number - 1]
 
     def save(self, image: Image.Image, page: int) -> tuple[int, str]:
-        """Write an output; its source page and file name."""
+        """Write an output after the operations of `ImageParams`; its source page and file name."""
+        for step in self.steps:
+            if isinstance(step, Stamp):
+                step.put_on_image(image)
+            else:
+                image = _resized(image, step)
         name = f"{page}.{self.suffix}"
         if self.suffix == "png":
             image.save(self.directory / name, compress_level=1)
         else:
             image.save(self.directory / name, quality=self.quality)
         return page, name
+
+
+def _resized(image: Image.Image, thumbnail: Thumbnail) -> Image.Image:
+    size = thumbnail.size(image.size)
+    if max(size) > MAX_THUMBNAIL_SIDE:
+        message = f"A thumbnail's side of {max(size)} px is above {MAX_THUMBNAIL_SIDE} px."
+        raise JobFailure("ImageTooLarge", message)
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def check_side(*sides: int) -> None:
@@ -209,7 +240,7 @@ def _no_page() -> JobFailure:
 
 
 def _warnings(document: pdfium.PdfDocument, rendering: Rendering, writer: _Writer, *, cut: bool) -> list[str]:
-    found = [_CUT] if cut else []
+    found = [*([_CUT] if cut else []), *writer.warnings]
     if rendering.failed:
         found.append(f"Not drawn, because they are damaged: {_named(rendering.failed)}.")
     if writer.uncropped:

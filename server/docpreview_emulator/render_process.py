@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.pages import RenderOptions
 from docpreview_emulator.render import render
 
 MEMORY_LIMIT = 4 * 1024**3
@@ -30,7 +31,7 @@ def main() -> None:
 def _answer(task: dict[str, object]) -> dict[str, object]:
     try:
         source, directory = Path(str(task["source"])), Path(str(task["directory"]))
-        rendering = render(source, directory, task["process"], task["watermark"], task["limit"])  # type: ignore[arg-type]
+        rendering = render(source, directory, RenderOptions(**task["options"]))  # type: ignore[arg-type]
     except JobFailure as failure:
         return {"code": failure.code, "message": failure.message}
     except MemoryError:

@@ -203,7 +203,7 @@ def image_place(address: str) -> tuple[Bucket, str]:
     parts = urlsplit(address)
     place = read_host(parts.hostname or "")
     if parts.scheme not in {"http", "https"} or place is None or place.service is not Service.COS or not place.bucket:
-        raise invalid_argument("DocWatermark/Image is not on an object host; the emulator makes no connections.")
+        raise invalid_argument("The image of a watermark is not on an object host; the emulator makes no connections.")
     return place.bucket, unquote(parts.path[1:])
 
 

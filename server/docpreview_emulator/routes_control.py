@@ -13,6 +13,7 @@ from docpreview_emulator.fonts import has_cjk_fonts
 from docpreview_emulator.hosts import Service, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
+from docpreview_emulator.page_creates import FIELDS, create
 
 _CHUNK = 1024 * 1024
 
@@ -35,12 +36,19 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.put("/_emulator/clock", _answered(control.set_clock)),
         web.post("/_emulator/queues/{queue_id}/pause", _answered(control.pause)),
         web.post("/_emulator/queues/{queue_id}/resume", _answered(control.resume)),
+        web.post("/_emulator/jobs", _answered(control.create)),
         web.post("/_emulator/jobs/hold", _answered(control.hold)),
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
         web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload)),
     ]
+
+
+async def health(backend: Backend) -> dict[str, object]:
+    """What the emulator found on its machine to render with."""
+    office = backend.office.program is not None
+    return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
 
 
 def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:
@@ -62,8 +70,7 @@ class _Control:
         self._backend = backend
 
     async def health(self, _request: web.Request) -> object:
-        office = self._backend.office.program is not None
-        return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
+        return await health(self._backend)
 
     async def stats(self, _request: web.Request) -> object:
         backend = self._backend
@@ -111,6 +118,10 @@ class _Control:
         self._backend.set_queue_active(queue_id, active=True)
         self._backend.scheduler.start_waiting(queue_id)
         return {"state": "Active"}
+
+    async def create(self, request: web.Request) -> object:
+        job = create(self._backend, await _body(request, **FIELDS))
+        return {"job_id": job.job_id, "state": job.state}
 
     async def hold(self, _request: web.Request) -> object:
         self._backend.scheduler.hold()

@@ -13,10 +13,11 @@ from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
 from docpreview_emulator.faults import Fault, Kind, Operation
 from docpreview_emulator.hosts import Service
-from docpreview_emulator.recording import RequestRecord, masked_headers, masked_query
+from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_headers, masked_query, masked_text
 from docpreview_emulator.routes_control import control_routes
 from docpreview_emulator.routes_jobs import MAX_BODY, JobRoutes, operation_of, read_body
 from docpreview_emulator.routes_objects import ObjectRoutes
+from docpreview_emulator.routes_page import page_routes
 from docpreview_emulator.signatures import Policy, Signable, verify
 
 _log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _TOKEN_HEADERS = {
 
 
 def application(backend: Backend) -> web.Application:
-    """The web application: cloud hosts go to the cloud's routes, any other host sees `/_emulator/` only."""
+    """The web application: cloud hosts go to the cloud's routes, any other host sees the page and `/_emulator/`."""
     cloud_handler = _CloudHandler(backend)
 
     @web.middleware
@@ -43,6 +44,7 @@ def application(backend: Backend) -> web.Application:
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
     app.add_routes(control_routes(backend))
+    app.add_routes(page_routes(backend))
     return app
 
 
@@ -60,6 +62,7 @@ class _CloudHandler:
         record.fault = None if fault is None else fault.kind
         if fault is None or fault.kind not in DROPPED:
             record.status = answer.status
+            record.reply = _reply(exchange, answer)
         _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, record.fault or "")
         return await deliver(exchange.source, answer, self._headers(exchange, answer), fault)
 
@@ -92,7 +95,7 @@ class _CloudHandler:
             answer = answer_without_processing(exchange, fault)
             if answer is not None:
                 return answer, fault
-            self._verify(exchange)
+            self._verify(exchange, record)
             if exchange.cloud.service is Service.COS:
                 answer = await self._objects.answer(exchange)
             else:
@@ -104,12 +107,17 @@ class _CloudHandler:
             answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
         return faulty_answer(exchange, answer, fault), fault
 
-    def _verify(self, exchange: Exchange) -> None:
+    def _verify(self, exchange: Exchange, record: RequestRecord) -> None:
         authorization = exchange.header("authorization")
         signed = Signable(exchange.method, exchange.path, exchange.params, exchange.headers, authorization)
         backend, token_headers = self._backend, _TOKEN_HEADERS[exchange.cloud.service]
         now, tolerance = backend.clock.now(), backend.settings.skew_tolerance
-        verify(signed, Policy(backend.credentials, now, tolerance, token_headers))
+        try:
+            verify(signed, Policy(backend.credentials, now, tolerance, token_headers))
+        except CloudError as error:
+            record.signature = f"{error.code}: {error.message}"
+            raise
+        record.signature = "signature valid"
 
     def _headers(self, exchange: Exchange, answer: Answer) -> dict[str, str]:
         service = exchange.cloud.service
@@ -120,6 +128,12 @@ class _CloudHandler:
             "Content-Type": answer.content_type,
             **answer.headers,
         }
+
+
+def _reply(exchange: Exchange, answer: Answer) -> str:
+    """The text of an answer, unless it is an object."""
+    is_text = exchange.cloud.service is Service.CI or answer.error_code is not None
+    return masked_text(answer.body[:MOST_REPLY].decode(errors="replace")) if is_text else ""
 
 
 def _operation(exchange: Exchange) -> Operation:

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from docpreview_emulator.errors import JobFailure
-from docpreview_emulator.pages import MAX_PAGES
+from docpreview_emulator.pages import RenderOptions
 
 _LONGEST_LINE = 16 * 1024 * 1024
 
@@ -22,21 +22,13 @@ class RenderWorker:
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
-    async def render(
-        self,
-        source: Path,
-        directory: Path,
-        process: Mapping[str, str],
-        watermark: Mapping[str, str],
-        limit: int = MAX_PAGES,
-    ) -> dict[str, Any]:
+    async def render(self, source: Path, directory: Path, options: RenderOptions) -> dict[str, Any]:
         """The result of `render.render`, as plain data.
 
         Raises:
             JobFailure: the document cannot be rendered, in time, or without killing the process.
         """
-        paths = {"source": str(source), "directory": str(directory)}
-        task = {**paths, "process": dict(process), "watermark": dict(watermark), "limit": limit}
+        task = {"source": str(source), "directory": str(directory), "options": asdict(options)}
         async with self._lock:
             reply = await self._ask(json.dumps(task).encode() + b"\n")
         if "code" in reply:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from docpreview_gateway.doctor import callback_commands, check_commands, doctor_command, record_commands
+from docpreview_gateway.wiring import dev_command
 from docpreview_gateway.wiring.command_line import USAGE, Config, LogFormat, Version, fail, load, run
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app.add_typer(callback_commands.callbacks, name="callbacks")
 app.command()(record_commands.reconcile)
 app.command()(check_commands.check_config)
 app.command()(doctor_command.doctor)
+app.command(context_settings=dev_command.ALL_WORDS)(dev_command.dev)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")

@@ -7,6 +7,7 @@ check `kubectl create` and `helm install`, without a cluster. A name that no rel
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -22,6 +23,8 @@ from tests.programs import find
 
 POD = "preview-docpreview-gateway-7c9d6b5f4-x2x4p"
 CONTAINERS = {"gateway", "edge"}
+DEV = "dev"
+"""Name of the file with the process of `docpreview-gateway dev`."""
 _SERVING_SECONDS = 60.0
 _WATCHED_SECONDS = 3.0
 """What goes on until it is interrupted is watched for so long."""
@@ -51,7 +54,8 @@ def serve(name: str, words: list[str]) -> int:
         ":"
     )
     own = ["--port", port] if name == "docpreview-emulator" else []
-    _stop(folder / f"{name}.pid")  # as a reader does, who starts it again
+    for before in (name, DEV):
+        _stop(folder / f"{before}.pid")  # as a reader does, who starts it again
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -72,6 +76,26 @@ def serve(name: str, words: list[str]) -> int:
     return 1
 
 
+def dev(words: list[str]) -> int:
+    """Emulator and gateway go on in the background; what they print when they serve is printed here."""
+    folder = Path(os.environ["SESSION"])
+    _stop(folder / f"{DEV}.pid")
+    names = {"--port": "DOCPREVIEW_LISTEN", "--admin-port": "DOCPREVIEW_ADMIN_LISTEN", "--emulator-port": "EMULATOR"}
+    ports = [word for option, name in names.items() for word in (option, os.environ[name].rpartition(":")[2])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "docpreview_gateway", *words, *ports],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    (folder / f"{DEV}.pid").write_text(str(process.pid))
+    assert process.stdout is not None
+    lines = list(itertools.islice(process.stdout, 4))
+    sys.stdout.writelines(lines)
+    return 0 if len(lines) == 4 else 1
+
+
 def _stop(pid: Path) -> None:
     """End the server before, which is a process of this session's."""
     if pid.exists():
@@ -87,6 +111,8 @@ def command(name: str, words: list[str]) -> int:
     """A command of ours."""
     if words[:1] == ["serve"]:
         return serve(name, words)
+    if words[:1] == ["dev"]:
+        return dev(words)
     return run(sys.executable, "-m", name.replace("-", "_"), *words)
 
 

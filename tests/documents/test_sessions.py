@@ -61,7 +61,9 @@ async def test_every_command_and_program_of_a_document_does_what_the_document_sa
     A document that starts servers has its own, the others find those that their reader has.
     """
     found = session_of(document)
-    starts = any(re.search(r"docpreview-(gateway|emulator) serve", block.text) for block in found)
+    starts = any(
+        re.search(r"docpreview-(gateway|emulator) serve|docpreview-gateway dev", block.text) for block in found
+    )
     await (fresh if starts else of_a_caller)(tmp_path / "session").run(found)
 
 

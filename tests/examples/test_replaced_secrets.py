@@ -17,7 +17,7 @@ import pytest
 
 from docpreview_client import BlockingClient, DocPreviewError, NotFound, Unauthenticated, Unavailable
 from docpreview_emulator import Credential, Emulator
-from docpreview_emulator.emulator import DEFAULT_CREDENTIAL
+from docpreview_emulator.model import DEFAULT_CREDENTIAL
 from docpreview_emulator.threaded import running
 from tests.examples.callers import TARGET, Calls, certified, client
 from tests.examples.production import (

@@ -31,7 +31,7 @@ from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.recent_calls import RecentCalls
 from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.gateway import Gateway
-from tests.chromium import Browser, chromium
+from tests.chromium import Browser, check_looks, chromium
 from tests.fakes.clock import FakeClock
 from tests.integration.conftest import BUCKET, ONCE, OTHER_BUCKET, REGION, World, settings
 
@@ -45,34 +45,6 @@ METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 KEY = "contract-of-shop.pdf"
 CALLS = 60
 """Enough failing ones for the breaker to open."""
-
-LOOKS = [(width, dark) for width in (1200, 360) for dark in (False, True)]
-"""Desk and phone, light and dark."""
-
-# For each text its contrast with what is behind it (WCAG 2): the worst ones, with their texts.
-CONTRAST = """(() => {
-  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
-  const light = colour => {
-    const [r, g, b] = numbers(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const colour = getComputedStyle(node).backgroundColor;
-      if (numbers(colour).length < 4 || numbers(colour)[3] > 0) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const bad = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const node = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !node.getClientRects().length) continue;
-    const [low, high] = [light(getComputedStyle(node).color), light(behind(node))].sort((a, b) => a - b);
-    if ((high + .05) / (low + .05) < 4.5) bad.push(texts.currentNode.data.trim());
-  }
-  return bad;
-})()"""
 
 
 async def get(port: int, path: str = "/") -> httpx.Response:
@@ -160,15 +132,6 @@ async def fail_jobs_and_calls(world: World) -> tuple[str, str]:
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.GetPreviewJob(request, metadata=(("x-request-id", request_id),))
     return job.job_id, request_id
-
-
-async def check_looks(browser: Browser, url: str, folder: Path) -> None:
-    """The page fits each window, every text can be read, and there is a picture of each."""
-    for width, dark in LOOKS:
-        await browser.open(url, width=width, dark=dark)
-        assert await browser.value("document.documentElement.scrollWidth") <= width, (url, width)
-        assert await browser.value(CONTRAST) == [], (url, dark)
-        assert len(await browser.screenshot(folder / f"{width}-{dark}.png")) > 10_000
 
 
 async def test_a_healthy_gateway_is_green_and_can_be_read_at_every_width_by_day_and_night(

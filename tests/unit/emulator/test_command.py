@@ -30,6 +30,22 @@ def test_serve_prints_its_address_answers_and_stops_with_0_on_a_signal(tmp_path:
         assert process.wait(10) == 0
 
 
+def test_serve_warns_of_what_the_machine_lacks_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    """Without LibreOffice, and with a fontconfig that knows no font."""
+    (tmp_path / "fc-list").write_text("#!/bin/sh\n")
+    (tmp_path / "fc-list").chmod(0o755)
+    command, environment = [*COMMAND, "--port", "0"], os.environ | {"PATH": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as process:
+        assert process.stderr is not None
+        office, fonts = process.stderr.readline(), process.stderr.readline()
+        process.terminate()
+    assert office.startswith("warning: no LibreOffice: ")
+    assert "apt-get install --no-install-recommends libreoffice-impress" in office
+    assert fonts.startswith("warning: no font for Chinese, Japanese and Korean: ")
+    assert "apt-get install fonts-noto-cjk" in fonts
+
+
 async def test_options_make_a_cloud_without_echo_with_late_lists_and_empty_pages() -> None:
     """A create, a get and lists of the command, before and after the delay."""
     options = ("--port", "0", "--no-echo", "--list-delay", "60", "--empty-pages", "2")

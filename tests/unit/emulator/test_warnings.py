@@ -11,7 +11,7 @@ from .cloud_client import BUCKET, REGION, Cloud
 from .conftest import QUICK
 from .pdf_files import pdf
 
-IGNORED = "ImageParams: imageSlim ignored by the emulator."
+IGNORED = "Ignored in ImageParams: imageSlim."
 
 
 async def test_a_warning_is_in_the_message_of_the_successful_job_and_in_the_log(

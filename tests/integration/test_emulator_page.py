@@ -1,0 +1,227 @@
+"""The emulator's page in a real browser: documents are dropped on it, and it follows what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_emulator import Emulator, Settings
+from tests.chromium import Browser, check_looks, chromium
+from tests.unit.emulator.cloud_client import BUCKET, REGION, Cloud
+from tests.unit.emulator.ended_jobs import ended_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SEVEN = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
+OPEN_ALL = "document.querySelectorAll('details').forEach(part => { part.open = true; })"
+DECODED = "Promise.all([...document.images].map(image => (image.loading = 'eager', image.decode())))"
+CARDS = "[...document.querySelectorAll('#job-list > li .state')].map(state => state.textContent).join()"
+EVIL = "<img src=x onerror=document.title=1>.pdf"
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    async with chromium(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator(settings=Settings(submit_delay=0)) as running:
+        running.put_object(BUCKET, REGION, "seven.pdf", SEVEN.read_bytes())
+        yield running
+
+
+@pytest.fixture
+async def cloud(emulator: Emulator) -> AsyncIterator[Cloud]:
+    async with Cloud(emulator.url) as client:
+        yield client
+
+
+async def focused(browser: Browser, selector: str) -> None:
+    """Press Tab until the element has the focus; each stop on the way can be seen."""
+    for _ in range(80):
+        await browser.press("Tab")
+        shown = (
+            "document.activeElement == document.body || getComputedStyle(document.activeElement).outlineStyle != 'none'"
+        )
+        assert await browser.value(shown) is True
+        if await browser.value(f"document.activeElement.matches({selector!r})"):
+            return
+    raise AssertionError(f"{selector} cannot be reached with Tab")
+
+
+async def test_documents_that_are_dropped_become_jobs_whose_images_appear_by_themselves(
+    emulator: Emulator, browser: Browser, tmp_path: Path
+) -> None:
+    """Several at once; one that is damaged says so. Their names are texts."""
+    noise, evil = tmp_path / "noise.pdf", tmp_path / EVIL
+    noise.write_bytes(b"no pdf at all")
+    evil.write_bytes(SEVEN.read_bytes())
+    await browser.open(emulator.url)
+    await browser.drop("#upload", SEVEN, noise, evil)
+    await browser.until(f"{CARDS} == 'Success,Failed,Success'")
+    assert await browser.value(f"{DECODED}.then(images => images.length)") == 12
+    text = await browser.text()
+    for expected in ("seven-pages.pdf Success", "FileOpenFailed: The document is damaged", f"{EVIL} Success", "1 more"):
+        assert expected in text
+    assert await browser.value("document.title") == "jobs - docpreview-emulator"
+    assert len(await browser.value("[...document.querySelectorAll('#uploads a')].map(link => link.href)")) == 3
+    await check_looks(browser, emulator.url, tmp_path, first=DECODED)
+
+
+async def test_a_document_of_the_file_field_is_uploaded_with_the_options_of_the_form(
+    emulator: Emulator, browser: Browser
+) -> None:
+    """Bucket, kind of pages and password; the password is on no page."""
+    await browser.open(emulator.url)
+    values = {"bucket": "other-1250000000", "TgtType": "png", "DocPassword": "geheim"}
+    for name, value in values.items():
+        await browser.value(f"document.querySelector('#upload [name={name}]').value = {value!r}")
+    await browser.choose("#files", SEVEN)
+    await browser.until(f"{CARDS} == 'Success'")
+    (job,) = emulator.jobs
+    assert (job.bucket.name, job.spec.process["TgtType"]) == ("other-1250000000", "png")
+    await browser.open(f"{emulator.url}/jobs/{job.job_id}")
+    assert await browser.value(f"{DECODED}.then(images => images.length)") == 7
+    text = await browser.text()
+    assert "DocPassword ***" in text
+    assert "geheim" not in text
+
+
+async def test_an_upload_that_is_refused_says_why(emulator: Emulator, browser: Browser) -> None:
+    await browser.open(emulator.url)
+    await browser.value("document.querySelector('#upload [name=bucket]').value = 'no bucket'")
+    await browser.choose("#files", SEVEN)
+    await browser.until("document.querySelector('#uploads .problem')")
+    assert "seven-pages.pdf: the host must have the form <bucket>.cos.<region>.<suffix>" in await browser.text()
+    assert emulator.jobs == []
+
+
+async def test_an_empty_page_fits_every_window_and_can_be_read_by_day_and_night(
+    emulator: Emulator, browser: Browser, tmp_path: Path
+) -> None:
+    await check_looks(browser, emulator.url, tmp_path, first=OPEN_ALL)
+    assert "No jobs yet. Drop a document above" in await browser.text()
+
+
+async def test_requests_with_all_that_they_have_fit_every_window(
+    emulator: Emulator, cloud: Cloud, browser: Browser, tmp_path: Path
+) -> None:
+    """Long keys, refused signatures, faults, callbacks, and a job that failed."""
+    job_id = await cloud.job_id("seven.pdf", "a" * 300 + "/${Number}.jpg", CallBack=f"{emulator.url}/nobody")
+    await emulator.wait_for_job(job_id)
+    emulator.add_fault("throttle", "list", retry_after=1)
+    await cloud.list()
+    emulator.add_fault("latency", "create", seconds=1, times=None)
+    emulator.put_object(BUCKET, REGION, "noise-" * 40 + ".pdf", b"noise")
+    await emulator.wait_for_job(await cloud.job_id("noise-" * 40 + ".pdf"))
+    cloud.signer.secret_key = "another"
+    await cloud.get(job_id)
+    await check_looks(browser, emulator.url, tmp_path, first=OPEN_ALL)
+    text = await browser.text()
+    assert re.search(rf"GET /doc_jobs/{job_id} 403 SignatureDoesNotMatch signature refused", text)
+    assert "503 SlowDown throttle" in text
+    await check_looks(browser, f"{emulator.url}/jobs/{job_id}", tmp_path)
+
+
+async def test_what_is_open_and_focused_stays_so_while_the_page_follows(
+    emulator: Emulator, cloud: Cloud, browser: Browser
+) -> None:
+    """A request is opened and read while others come and a job ends."""
+    emulator.hold_jobs()
+    job_id = await cloud.job_id("seven.pdf", PageRanges="1")
+    await browser.open(emulator.url)
+    await browser.until(f"{CARDS}.match(/Running|Submitted/)")
+    await focused(browser, "#request-list summary")
+    await browser.press(" ")
+    await browser.until("document.querySelector('#request-0 details').open")
+    await cloud.list()
+    emulator.release_jobs()
+    await browser.until(f"{CARDS} == 'Success' && document.querySelector('#request-1')")
+    assert await browser.value("document.querySelector('#request-0 details').open") is True
+    assert await browser.value("document.querySelector('#request-1 details').open") is False
+    assert await browser.value("document.activeElement == document.querySelector('#request-0 summary')") is True
+    assert job_id in await browser.text()
+
+
+async def test_faults_and_the_clock_are_set_with_the_keyboard_alone(
+    emulator: Emulator, cloud: Cloud, browser: Browser
+) -> None:
+    """Each stop of the focus can be seen on the way."""
+    await browser.open(emulator.url)
+    await focused(browser, "#fault [name=kind]")
+    await browser.value("document.querySelector('#fault [name=kind]').value = 'throttle'")
+    await focused(browser, "#fault button")
+    await browser.press(" ")
+    await browser.until("document.querySelector('#fault-1')")
+    assert "throttle of any request, once" in await browser.text()
+    assert (await cloud.list()).status == 503
+    await browser.until("document.querySelector('#no-fault')")
+    await browser.value("document.querySelector('#fault [name=times]').value = ''")
+    await focused(browser, "#fault button:not(.second)")
+    await browser.press(" ")
+    await browser.until("document.querySelector('#fault-1')")
+    assert [fault.times for fault in emulator.faults] == [None]
+    await focused(browser, "#clear-faults")
+    await browser.press(" ")
+    await browser.until("document.querySelector('#no-fault')")
+    assert emulator.faults == []
+    await focused(browser, "#clock [name=offset_seconds]")
+    await browser.value("document.activeElement.value = '-90.5'")
+    await focused(browser, "#clock button")
+    await browser.press(" ")
+    await browser.until("document.querySelector('#clock-now').innerText.endsWith('-90.5 s')")
+    assert emulator.clock.offset_seconds == -90.5
+
+
+async def test_a_fault_that_is_none_says_why(emulator: Emulator, browser: Browser) -> None:
+    await browser.open(emulator.url)
+    await browser.value("document.querySelector('#fault [name=kind]').value = 'twice'")
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault .problem').textContent")
+    assert "kind twice is one of operation callback only, not of *" in await browser.text()
+    assert emulator.faults == []
+
+
+async def test_the_page_says_when_the_emulator_has_gone_and_follows_when_it_is_back(
+    browser: Browser, tmp_path: Path
+) -> None:
+    async with Emulator(tmp_path / "data") as emulator:
+        await browser.open(emulator.url)
+        await browser.until("document.querySelector('#connection').textContent == 'live'")
+    await browser.until("document.querySelector('#connection').textContent == 'the emulator does not answer'")
+    async with Emulator(tmp_path / "data", port=emulator.port) as again:
+        again.add_fault("throttle", times=None)
+        await browser.until("document.querySelector('#connection').textContent == 'live'")
+        await browser.until("document.querySelector('#fault-1')")
+
+
+async def test_with_a_thousand_long_jobs_only_the_images_that_are_seen_are_loaded(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """Twenty jobs of a page, sixty images of a job; the rest is loaded when somebody comes there."""
+    ids = ended_jobs(1000, 60, tmp_path / "data")
+    async with Emulator(tmp_path / "data") as emulator:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", SEVEN.read_bytes())
+        async with Cloud(emulator.url) as cloud:
+            await emulator.wait_for_job(await cloud.job_id("seven.pdf", "first/${Number}", PageRanges="1"))
+        image = emulator.get_object(BUCKET, REGION, "first/1")
+        for number in range(1, 61):
+            emulator.put_object(BUCKET, REGION, f"out/{number}.jpg", image)
+        await browser.open(emulator.url)
+        assert await browser.value("document.querySelectorAll('#job-list > li').length") == 20
+        assert "1 to 20 of 1,001 jobs" in await browser.text()
+        await browser.open(f"{emulator.url}/jobs/{ids[0]}", width=360)
+        loaded = "[...document.images].filter(image => image.naturalWidth).length"
+        assert await browser.value("document.images.length") == 60
+        assert 0 < await browser.value(loaded) < 60
+        await browser.value("document.images[59].scrollIntoView()")
+        await browser.value(
+            "new Promise(done => { const last = document.images[59];"
+            "last.complete && last.naturalWidth ? done() : last.onload = done; })"
+        )
