@@ -13,6 +13,7 @@ import typer
 from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
+from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 # Pretty tracebacks would show the values of variables, and with them keys.
@@ -46,6 +47,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_DEFAULTS = Settings()
+Workers = Annotated[int, typer.Option(help="Documents that are converted at the same time.", min=1)]
+ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1)]
+MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
+MaxMemory = Annotated[int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512)]
+MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1)]
+
+
 @app.command()
 def serve(  # noqa: PLR0913 - one argument for each option of the command
     *,
@@ -67,6 +76,11 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
     ] = 0,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
+    workers: Workers = _DEFAULTS.workers,
+    conversion_timeout: ConversionTimeout = _DEFAULTS.conversion_timeout,
+    max_cpu_time: MaxCpuTime = _DEFAULTS.max_cpu_time,
+    max_memory: MaxMemory = _DEFAULTS.max_memory,
+    max_files: MaxFiles = _DEFAULTS.max_files,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
@@ -79,6 +93,11 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         list_delay=list_delay,
         empty_pages=empty_pages,
         echo_user_data=not no_echo,
+        workers=workers,
+        conversion_timeout=conversion_timeout,
+        max_cpu_time=max_cpu_time,
+        max_memory=max_memory,
+        max_files=max_files,
     )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
@@ -95,6 +114,7 @@ async def _serve(emulator: Emulator) -> None:
         loop.add_signal_handler(number, stop.set)
     async with emulator:
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()
