@@ -115,6 +115,7 @@ async def _serve(emulator: Emulator) -> None:
     async with emulator:
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
         typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
+        typer.echo(await emulator.renderers())
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()

@@ -46,7 +46,7 @@ async def test_an_encrypted_document_opens_with_its_password(emulator: Emulator,
 
 
 @needs_office
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", ["secret.docx", "secret.doc", "secret.xls", "secret.ppt"])
 async def test_an_encrypted_document_says_so_without_its_password(emulator: Emulator, cloud: Cloud, key: str) -> None:
     """With the code of encrypted PDFs, and what to do."""
     code, message, outputs = await job_of(emulator, cloud, key, NONE)
@@ -54,7 +54,7 @@ async def test_an_encrypted_document_says_so_without_its_password(emulator: Emul
 
 
 @needs_office
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", ["secret.xlsx", "secret.doc", "secret.ppt", "writer.doc"])
 async def test_an_encrypted_document_does_not_open_with_another_password(
     emulator: Emulator, cloud: Cloud, key: str
 ) -> None:
@@ -85,6 +85,12 @@ async def test_an_encrypted_document_is_told_from_a_damaged_one_by_its_content_a
         assert (await job_of(emulator, cloud, "secret.pptx", NONE))[0] == "-3006"
         damaged = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
         assert damaged.code == "FileOpenFailed"
+
+
+@pytest.mark.parametrize("name", KEYS.values())
+def test_the_content_of_a_document_of_every_family_tells_that_it_is_encrypted(name: str) -> None:
+    """So it does not matter why LibreOffice has not opened it."""
+    assert is_encrypted(SECRETS / name)
 
 
 @pytest.mark.parametrize("document", [letter(["open"]), workbook({"A": [["open"]]}), slides(1), b"", b"noise"])
