@@ -3,7 +3,9 @@
 import asyncio
 import ipaddress
 import logging
+import re
 import signal
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +17,8 @@ from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
+
+_ORIGIN = re.compile(r"https?://[^/\s]+")
 
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
@@ -75,6 +79,15 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     empty_pages: Annotated[
         int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
     ] = 0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."
+        ),
+    ] = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
     workers: Workers = _DEFAULTS.workers,
     conversion_timeout: ConversionTimeout = _DEFAULTS.conversion_timeout,
@@ -83,28 +96,27 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     max_files: MaxFiles = _DEFAULTS.max_files,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
+    given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
-    settings = Settings(
-        submit_delay=submit_delay,
-        run_delay=run_delay,
-        list_delay=list_delay,
-        empty_pages=empty_pages,
-        echo_user_data=not no_echo,
-        workers=workers,
-        conversion_timeout=conversion_timeout,
-        max_cpu_time=max_cpu_time,
-        max_memory=max_memory,
-        max_files=max_files,
-    )
+    named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
+    origins = _origins(cors_origin or [])
+    settings = Settings(echo_user_data=not no_echo, cors_origins=origins, **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _origins(given: list[str]) -> tuple[str, ...]:
+    for origin in given:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise typer.BadParameter(f"--cors-origin {origin} is no origin, such as http://localhost:3000, nor *.")
+    return tuple(given)
 
 
 async def _serve(emulator: Emulator) -> None:

@@ -40,7 +40,7 @@ class Backend:
         self.recorder = Recorder(settings.record_limit)
         self.database = Database(directory)
         self.jobs = JobTable(self.database, clock, settings.retention, settings.list_delay)
-        self.queues = QueueTable(self.database, clock)
+        self.queues = QueueTable(self.database, clock, strict=settings.strict)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
         self.multiparts = MultipartTable(self.database, self.objects, directory / "objects", clock)
         self._fonts: asyncio.Future[Fonts | None] | None = None

@@ -29,6 +29,11 @@ def http_date(seconds: float) -> str:
     return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
 
 
+def iso_time(seconds: float) -> str:
+    """Unix seconds as documents of object hosts have them, e.g. `2022-09-14T09:15:43.000Z`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
 def read_cloud_time(text: str) -> float:
     """Unix seconds of a time such as `2022-09-14T17:15:43+0800`.
 

@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS multiparts (
 );
 CREATE TABLE IF NOT EXISTS parts (
   upload_id TEXT NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
+  modified REAL NOT NULL DEFAULT 0,
   PRIMARY KEY (upload_id, number)
 );
 """
@@ -57,6 +58,7 @@ _NEWER_COLUMNS = (
     ("objects", "crc64", "TEXT NOT NULL DEFAULT ''"),
     ("objects", "metadata", "TEXT NOT NULL DEFAULT '{}'"),
     ("queues", "notify", "TEXT NOT NULL DEFAULT '{}'"),
+    ("parts", "modified", "REAL NOT NULL DEFAULT 0"),
 )
 """Columns that a database of an earlier version does not have, with their tables."""
 

@@ -11,12 +11,9 @@ from docpreview_emulator.model import (
     Bucket,
     Job,
     JobResult,
-    Multipart,
     NotifyConfig,
     PageInfo,
-    Part,
     Queue,
-    StoredObject,
 )
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -226,33 +223,3 @@ def _bucket(bucket: Bucket, created: float) -> tuple[str, ...]:
         leaf("Region", bucket.region),
         leaf("AliasBucketId", ""),
     )
-
-
-def initiated_response(bucket: Bucket, key: str, upload_id: str) -> bytes:
-    """The answer to the begin of a multipart upload."""
-    parts = (leaf("Bucket", bucket.name), leaf("Key", key), leaf("UploadId", upload_id))
-    return document(element("InitiateMultipartUploadResult", *parts))
-
-
-def completed_response(host: str, stored: StoredObject) -> bytes:
-    """The answer to the completion of a multipart upload."""
-    location = leaf("Location", f"{host}/{stored.key}")
-    parts = (location, leaf("Bucket", stored.bucket.name), leaf("Key", stored.key), leaf("ETag", f'"{stored.etag}"'))
-    return document(element("CompleteMultipartUploadResult", *parts))
-
-
-def parts_response(multipart: Multipart, parts: Sequence[Part], *, is_truncated: bool) -> bytes:
-    """The answer to a list of the parts of a multipart upload."""
-    listed = (
-        element("Part", leaf("PartNumber", part.number), leaf("ETag", f'"{part.etag}"'), leaf("Size", part.size))
-        for part in parts
-    )
-    head = [
-        leaf("Bucket", multipart.bucket.name),
-        leaf("Key", multipart.key),
-        leaf("UploadId", multipart.upload_id),
-        leaf("IsTruncated", str(is_truncated).lower()),
-    ]
-    if parts:
-        head.append(leaf("NextPartNumberMarker", parts[-1].number))
-    return document(element("ListPartsResult", *head, *listed))

@@ -82,7 +82,9 @@ class Emulator:
             backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
             stack.push_async_callback(backend.close)
             backend.start()
-            runner = web.AppRunner(application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
+            runner = web.AppRunner(
+                application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT, auto_decompress=False
+            )
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             site = web.TCPSite(runner, *self._address)
@@ -250,7 +252,8 @@ class Emulator:
         self._call(self._backend.scheduler.cancel, job_id)
 
     def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
-        """Store an object directly, without an HTTP request."""
+        """Store an object directly, without an HTTP request; its bucket is created if it does not exist."""
+        self._backend.queues.ensure(Bucket(bucket, region))
         return self._backend.objects.put(Bucket(bucket, region), key, data)
 
     def delete_object(self, bucket: str, region: str, key: str) -> None:

@@ -10,7 +10,8 @@ from enum import Enum
 from docpreview_emulator.model import Bucket
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_HOST = re.compile(rf"(?:(?P<bucket>{_LABEL})\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
+_BUCKET = re.compile(r"(?!.{61})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?-[0-9]+")
+_HOST = re.compile(rf"(?:(?P<bucket>[^./]+)\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
 
 
 class Service(Enum):
@@ -36,6 +37,11 @@ def read_host(host: str) -> CloudHost | None:
         return None
     region, name = match["region"], match["bucket"]
     return CloudHost(Service(match["service"]), region, Bucket(name, region) if name else None)
+
+
+def is_bucket_name(text: str) -> bool:
+    """Whether this is `<name>-<appid>`, with at most 60 characters as the cloud has it."""
+    return _BUCKET.fullmatch(text) is not None
 
 
 def without_port(host: str) -> str:

@@ -170,7 +170,7 @@ class StoredObject:
     """In decimal; empty for objects of an earlier version of the emulator."""
 
     metadata: dict[str, str] = field(default_factory=dict)
-    """The `x-cos-meta-*` headers with which it was put, by name in lower case."""
+    """The headers with which it was put that come back: `x-cos-meta-*` and e.g. `cache-control`, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,7 @@ class Multipart:
     key: str
     content_type: str
     metadata: dict[str, str]
+    begun: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +193,4 @@ class Part:
     path: str
     size: int
     etag: str
+    modified: float

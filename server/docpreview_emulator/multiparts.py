@@ -11,6 +11,7 @@ from pathlib import Path
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import CloudError
+from docpreview_emulator.listings import KeyPage, KeyQuery, page_of
 from docpreview_emulator.model import Bucket, Multipart, Part, StoredObject
 from docpreview_emulator.objects import ObjectTable, Properties, Upload
 
@@ -46,6 +47,19 @@ class MultipartTable:
         found = [_multipart(row) for row in rows]
         return [(multipart, self.parts(multipart)) for multipart in found]
 
+    def page(self, bucket: Bucket, query: KeyQuery, after_id: str) -> KeyPage[Multipart]:
+        """A page of the bucket's uploads, by key and begin: after those of the key `query.marker`.
+
+        With `after_id`, an upload of that key, those of the key that were begun after it are shown too.
+        """
+        statement = "SELECT * FROM multiparts WHERE bucket = ? AND region = ? ORDER BY key, begun, upload_id"
+        with self._database.transaction() as connection:
+            found = [_multipart(row) for row in connection.execute(statement, (bucket.name, bucket.region))]
+        passed = [n for n, each in enumerate(found) if each.upload_id == after_id and each.key == query.marker]
+        first = passed[0] + 1 if passed else sum(each.key <= query.marker for each in found)
+        shown = [each for each in found[first:] if each.key.startswith(query.prefix)]
+        return page_of(((each.key, each) for each in shown), query)
+
     def find(self, bucket: Bucket, key: str, upload_id: str) -> Multipart:
         """An upload of this object.
 
@@ -70,15 +84,15 @@ class MultipartTable:
         etag = upload.digest.hex()
         older = {part.number: part for part in self.parts(multipart)}.get(number)
         with self._database.transaction() as connection:
-            row = (multipart.upload_id, number, upload.path.name, upload.size, etag)
-            connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)", row)
+            row = (multipart.upload_id, number, upload.path.name, upload.size, etag, self._clock.now())
+            connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)", row)
         if older is not None:
             self._delete_file(older)
         return etag
 
     def parts(self, multipart: Multipart) -> list[Part]:
         """The parts that were put, by number."""
-        statement = "SELECT number, path, size, etag FROM parts WHERE upload_id = ? ORDER BY number"
+        statement = "SELECT number, path, size, etag, modified FROM parts WHERE upload_id = ? ORDER BY number"
         with self._database.transaction() as connection:
             return [Part(*row) for row in connection.execute(statement, (multipart.upload_id,))]
 
@@ -135,7 +149,8 @@ class MultipartTable:
 
 def _multipart(row: sqlite3.Row) -> Multipart:
     bucket = Bucket(row["bucket"], row["region"])
-    return Multipart(row["upload_id"], bucket, row["key"], row["content_type"], json.loads(row["metadata"]))
+    facts = (row["content_type"], json.loads(row["metadata"]), row["begun"])
+    return Multipart(row["upload_id"], bucket, row["key"], *facts)
 
 
 def _chosen(stored: Sequence[Part], named: Sequence[tuple[int, str]]) -> list[Part]:

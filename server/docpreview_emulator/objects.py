@@ -1,5 +1,6 @@
 """Object store: metadata in the database, bytes in files. Objects are written atomically."""
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -14,6 +15,7 @@ from docpreview_emulator.clock import Clock
 from docpreview_emulator.crc64 import Crc64
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import CloudError, StorageError
+from docpreview_emulator.listings import KeyPage, KeyQuery, page_of
 from docpreview_emulator.model import Bucket, StoredObject
 
 
@@ -26,6 +28,7 @@ def _disk() -> Iterator[None]:
 
 
 ANY_TYPE = "application/octet-stream"
+_CHUNK = 1024 * 1024
 _INSERT = (
     "INSERT OR REPLACE INTO objects (bucket, region, key, path, size, etag, content_type, modified, crc64, metadata) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -36,7 +39,8 @@ _INSERT = (
 class Properties:
     """Properties of an object that is put; an empty `etag` is the MD5 of its bytes.
 
-    `metadata` are its `x-cos-meta-*` headers. Unless it `replaces`, there must be no older object.
+    `metadata` are its headers that come back, such as `x-cos-meta-*`. Unless it `replaces`, there must be no older
+    object.
     """
 
     content_type: str = ANY_TYPE
@@ -157,9 +161,37 @@ class ObjectTable:
             row = connection.execute(statement, (bucket.name, bucket.region, key)).fetchone()
         return _object(row) if row else None
 
+    def page(self, bucket: Bucket, query: KeyQuery) -> KeyPage[StoredObject]:
+        """A page of the bucket's objects, in order of their keys' bytes."""
+        statement = (
+            "SELECT * FROM objects WHERE bucket = ? AND region = ? AND key > ? AND substr(key, 1, ?) = ? ORDER BY key"
+        )
+        values = (bucket.name, bucket.region, query.marker, len(query.prefix), query.prefix)
+        with self._database.transaction() as connection:
+            rows = connection.execute(statement, values)
+            return page_of(((row["key"], _object(row)) for row in rows), query)
+
     def read(self, stored: StoredObject) -> bytes:
         """The object's bytes."""
         return _read(self.path(stored))
+
+    def read_range(self, stored: StoredObject, first: int, last: int) -> bytes:
+        """The object's bytes from `first` to `last`, both included."""
+        with _disk(), self.path(stored).open("rb") as file:
+            file.seek(first)
+            return file.read(last - first + 1)
+
+    async def copy(self, stored: StoredObject, upload: Upload, first: int = 0, last: int | None = None) -> None:
+        """Write the object's bytes, or those from `first` to `last`, to an upload.
+
+        Raises:
+            CloudError: 404 NoSuchKey: the object was replaced or deleted meanwhile.
+        """
+        left = (stored.size if last is None else last + 1) - first
+        try:
+            await asyncio.to_thread(_pour, self.path(stored), first, left, upload)
+        except FileNotFoundError:
+            raise CloudError(404, "NoSuchKey", "The source was replaced or deleted while it was copied.") from None
 
     def path(self, stored: StoredObject) -> Path:
         """The file that holds the object's bytes."""
@@ -191,6 +223,14 @@ class ObjectTable:
     def _drop(self, stored: StoredObject | None) -> None:
         if stored is not None:
             self.path(stored).unlink(missing_ok=True)
+
+
+def _pour(path: Path, first: int, left: int, upload: Upload) -> None:
+    with path.open("rb") as file:
+        file.seek(first)
+        while left and (data := file.read(min(left, _CHUNK))):
+            upload.write(data)
+            left -= len(data)
 
 
 def _read(path: Path) -> bytes:

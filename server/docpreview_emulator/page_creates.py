@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import CloudError, ControlError
 from docpreview_emulator.formats import Family, family_of, suffix_of
-from docpreview_emulator.hosts import Service, read_host
+from docpreview_emulator.hosts import Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, Job
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.requests import DEFAULTS, read_create
@@ -26,7 +26,7 @@ def create(backend: Backend, given: Mapping[str, Any]) -> Job:
     if missing:
         raise ControlError(f"{' and '.join(missing)} must be given; accepted: {', '.join(FIELDS)}")
     host = read_host(f"{given['bucket']}.ci.{given['region']}.myqcloud.com")
-    if host is None or host.bucket is None or host.service is not Service.CI:
+    if host is None or host.bucket is None or host.service is not Service.CI or not is_bucket_name(host.bucket.name):
         raise ControlError("bucket and region must look like examplebucket-1250000000 and ap-chongqing")
     bucket, key = host.bucket, given["key"]
     backend.queues.ensure(bucket)

@@ -1,13 +1,18 @@
-"""Buckets and their queues. The first request that names a bucket binds it and creates its default queue."""
+"""Buckets and their queues. The first request for documents that names a bucket binds it and creates its default queue.
+
+In strict mode a bucket has to be created before.
+"""
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import asdict
 from hashlib import md5
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
-from docpreview_emulator.errors import ControlError
+from docpreview_emulator.errors import CloudError, ControlError
+from docpreview_emulator.hosts import is_bucket_name
 from docpreview_emulator.model import Bucket, NotifyConfig, Queue
 
 DEFAULT_QUEUE_NAME = "queue-doc-process-1"
@@ -20,11 +25,59 @@ def default_queue_id(bucket: Bucket) -> str:
 
 
 class QueueTable:
-    """Buckets and queues on disk."""
+    """Buckets and queues on disk. With `strict` only those buckets exist that were created."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, strict: bool = False) -> None:
         self._database = database
         self._clock = clock
+        self._strict = strict
+
+    def check(self, bucket: Bucket) -> None:
+        """Check that a request may name this bucket.
+
+        Raises:
+            CloudError: 400 InvalidBucketName; in strict mode 404 NoSuchBucket, also for one of another region.
+        """
+        _check_name(bucket)
+        if not self._strict:
+            return
+        regions = self._regions(bucket.name)
+        if bucket.region not in regions:
+            where = f"It is in {regions[0]}." if regions else "The emulator is strict: create it, by PUT / on its host."
+            message = f"The specified bucket does not exist in {bucket.region}. {where}"
+            raise CloudError(404, "NoSuchBucket", message)
+
+    def create(self, bucket: Bucket) -> None:
+        """Create a bucket for a request.
+
+        Raises:
+            CloudError: 400 InvalidBucketName; in strict mode 409 BucketAlreadyExists, in whatever region.
+        """
+        _check_name(bucket)
+        if self._strict and (regions := self._regions(bucket.name)):
+            raise CloudError(409, "BucketAlreadyExists", f"The bucket exists already, in {regions[0]}.")
+        self.ensure(bucket)
+
+    def delete(self, bucket: Bucket) -> None:
+        """Delete a bucket; its queue is as new if it is created again.
+
+        Raises:
+            CloudError: 409 BucketNotEmpty: it has objects, or multipart uploads that have not ended.
+        """
+        place = (bucket.name, bucket.region)
+        with self._database.transaction() as connection:
+            for table, name in (("objects", "objects"), ("multiparts", "multipart uploads")):
+                statement = f"SELECT 1 FROM {table} WHERE bucket = ? AND region = ? LIMIT 1"  # noqa: S608 - constants
+                if connection.execute(statement, place).fetchone():
+                    raise CloudError(409, "BucketNotEmpty", f"The bucket has {name}.")
+            connection.execute("DELETE FROM buckets WHERE bucket = ? AND region = ?", place)
+            statement = "UPDATE queues SET name = ?, active = 1, notify = '{}' WHERE bucket = ? AND region = ?"
+            connection.execute(statement, (DEFAULT_QUEUE_NAME, *place))
+
+    def _regions(self, name: str) -> list[str]:
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT region FROM buckets WHERE bucket = ? ORDER BY created", (name,))
+            return [row["region"] for row in rows]
 
     def ensure(self, bucket: Bucket) -> None:
         """Bind a new bucket and create its default queue, as activation does in the cloud."""
@@ -53,11 +106,11 @@ class QueueTable:
             row = connection.execute(statement, (bound, bucket.name, bucket.region)).fetchone()
         return float(row["created"])
 
-    def buckets(self, region: str) -> list[tuple[Bucket, float]]:
-        """The bound buckets of a region, by name."""
-        statement = "SELECT * FROM buckets WHERE region = ? AND bound = 1 ORDER BY bucket"
+    def buckets(self, regions: Collection[str]) -> list[tuple[Bucket, float]]:
+        """The bound buckets of these regions, or of all if there are none, by region and name."""
+        statement = "SELECT * FROM buckets WHERE bound = 1 ORDER BY region, bucket"
         with self._database.transaction() as connection:
-            rows = connection.execute(statement, (region,)).fetchall()
+            rows = [row for row in connection.execute(statement) if not regions or row["region"] in regions]
         return [(Bucket(row["bucket"], row["region"]), row["created"]) for row in rows]
 
     def of_bucket(self, bucket: Bucket) -> list[Queue]:
@@ -90,6 +143,12 @@ class QueueTable:
         statement = "UPDATE queues SET name = ?, notify = ?, updated = ? WHERE queue_id = ?"
         with self._database.transaction() as connection:
             connection.execute(statement, (name, json.dumps(asdict(notify)), self._clock.now(), queue_id))
+
+
+def _check_name(bucket: Bucket) -> None:
+    if not is_bucket_name(bucket.name):
+        message = f"{bucket.name} is no name of a bucket: lower-case letters, digits and hyphens, then - and the APPID."
+        raise CloudError(400, "InvalidBucketName", message)
 
 
 def _queue(row: sqlite3.Row) -> Queue:

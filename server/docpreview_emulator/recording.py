@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 MOST_REPLY = 4000
 _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
+_SIGN = re.compile(r"(?<![^?&;])(sign=)[^&<\s]+")
 _TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&<\s]+", re.IGNORECASE)
 _PASSWORD = re.compile(r"(<DocPassword\b[^>]*>)(?!</).*?(</DocPassword|\Z)", re.DOTALL)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
@@ -49,7 +50,7 @@ class RequestRecord:
 
 def masked_query(query: str) -> str:
     """A query string without its secrets."""
-    return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", query))
+    return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", _SIGN.sub(r"\1***", query)))
 
 
 def masked_text(text: str) -> str:

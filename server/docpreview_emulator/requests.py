@@ -208,15 +208,13 @@ def image_place(address: str) -> tuple[Bucket, str]:
 
 
 def _check_template(spec: JobSpec) -> None:
-    """Check that the output template gives each page (and, for a workbook, each sheet) a different key."""
-    directory, name = posixpath.split(spec.output.object)
-    if family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS:
-        if "${SheetID}" not in directory:
-            raise invalid_argument("Output/Object must contain ${SheetID} in its path for a spreadsheet.")
-    elif spec.process["TgtType"].lower() == "pdf" or spec.process["PicPagination"] == "1":
-        return
+    """Check the variables of the output template: a PDF and a single image need them too (document 460/46942)."""
+    name = posixpath.basename(spec.output.object)
     if "${Number}" not in name and "${Page}" not in name:
         raise invalid_argument("Output/Object must contain ${Number} or ${Page} in its file name.")
+    is_workbook = family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS
+    if is_workbook and "${SheetID}" not in spec.output.object:
+        raise invalid_argument("Output/Object must contain ${SheetID} in its path for a spreadsheet.")
 
 
 @dataclass(frozen=True, slots=True)

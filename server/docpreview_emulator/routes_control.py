@@ -9,7 +9,7 @@ from aiohttp import web
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.hosts import Service, read_host
+from docpreview_emulator.hosts import Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
 from docpreview_emulator.page_creates import FIELDS, create
@@ -154,8 +154,14 @@ class _Control:
     async def upload(self, request: web.Request) -> object:
         """Store an object without a signature, so that curl can upload a document."""
         host = read_host(request.match_info["host"])
-        if host is None or host.bucket is None or host.service is not Service.COS:
-            raise ControlError("the host must have the form <bucket>.cos.<region>.<suffix>")
+        if (
+            host is None
+            or host.bucket is None
+            or host.service is not Service.COS
+            or not is_bucket_name(host.bucket.name)
+        ):
+            raise ControlError("the host must look like examplebucket-1250000000.cos.ap-chongqing.myqcloud.com")
+        self._backend.queues.ensure(host.bucket)
         upload = self._backend.objects.begin()
         try:
             async for chunk in request.content.iter_chunked(_CHUNK):

@@ -77,6 +77,7 @@ class JobRoutes:
         if exchange.cloud.bucket is None:
             raise CloudError(400, "InvalidHost", "This call needs the host of a bucket.")
         bucket = exchange.cloud.bucket
+        self._backend.queues.check(bucket)
         self._backend.queues.ensure(bucket)
         if operation is not Operation.OTHER and not self._backend.queues.is_bound(bucket):
             raise CloudError(400, "DocBucketUnBinded", "doc bucket unbinded")
@@ -85,6 +86,7 @@ class JobRoutes:
     def _create(self, exchange: Exchange, bucket: Bucket, body: bytes) -> Answer:
         check_body(exchange, body)
         spec = read_create(body)
+        self._backend.queues.check(Bucket(spec.output.bucket, spec.output.region))
         queue_id = spec.queue_id or default_queue_id(bucket)
         queue = self._queue(bucket, queue_id)
         if self._backend.objects.find(bucket, spec.input_object.removeprefix("/")) is None:
@@ -142,14 +144,15 @@ class JobRoutes:
         if exchange.method == "POST":
             if exchange.cloud.bucket is None:
                 raise CloudError(400, "InvalidHost", "This call needs the host of a bucket.")
+            self._backend.queues.check(exchange.cloud.bucket)
             created = self._backend.queues.bind(exchange.cloud.bucket, bound=True)
             return Answer(body=bucket_response(exchange.request_id, exchange.cloud.bucket, created))
-        regions, names = _names(exchange.param("regions")), _names(exchange.param("bucketNames"))
+        regions = _names(exchange.param("regions")) or [exchange.cloud.region]
+        names = _names(exchange.param("bucketNames"))
         prefix = exchange.param("bucketName") or ""
         found = [
             (bucket, created)
-            for region in regions or [exchange.cloud.region]
-            for bucket, created in self._backend.queues.buckets(region)
+            for bucket, created in self._backend.queues.buckets(() if "All" in regions else regions)
             if (not names or bucket.name in names) and bucket.name.startswith(prefix)
         ]
         return Answer(body=buckets_response(exchange.request_id, Listing.cut(found, *_paging(exchange))))

@@ -3,16 +3,24 @@
 from collections.abc import Awaitable, Callable
 
 from docpreview_emulator.backend import Backend
-from docpreview_emulator.documents import completed_response, initiated_response, parts_response
+from docpreview_emulator.conditions import read_range
+from docpreview_emulator.copies import COPY_SOURCE, find_source
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.exchange import Answer, Exchange
+from docpreview_emulator.listings import is_url_encoded
 from docpreview_emulator.model import Bucket, Multipart
 from docpreview_emulator.multiparts import MAX_PARTS
-from docpreview_emulator.objects import already_exists
-from docpreview_emulator.receiving import properties_of, receive
+from docpreview_emulator.object_documents import (
+    PartPage,
+    completed_response,
+    copied_part_response,
+    initiated_response,
+    parts_response,
+)
+from docpreview_emulator.objects import Upload, already_exists
+from docpreview_emulator.receiving import properties_of, read_document, receive
 from docpreview_emulator.requests import read_number
-from docpreview_emulator.routes_jobs import read_body
-from docpreview_emulator.xmltree import Element, read_xml
+from docpreview_emulator.xmltree import Element
 
 _LISTED = 1000
 """Most parts in one list."""
@@ -44,7 +52,9 @@ class MultipartRoutes:
             return self._begin(exchange, bucket, key)
         route = self._routes.get((exchange.method, subresource - _OF_LISTS))
         if route is None:
-            raise CloudError(501, "NotImplemented", "The emulator has no such subresource of objects.")
+            raise CloudError(
+                501, "NotImplemented", f"The emulator has no such subresource: {', '.join(sorted(subresource))}."
+            )
         return await route(exchange, self._backend.multiparts.find(bucket, key, exchange.param("uploadId") or ""))
 
     def _begin(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
@@ -58,26 +68,37 @@ class MultipartRoutes:
         number = exchange.param("partNumber") or ""
         if not (number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_PARTS):
             raise invalid_argument(f"partNumber must be a number from 1 to {MAX_PARTS}.")
+        is_copy = exchange.header(COPY_SOURCE) is not None
         upload = self._backend.objects.begin()
         try:
-            await receive(exchange, upload)
+            await (self._copy(exchange, upload) if is_copy else receive(exchange, upload))
             etag = self._backend.multiparts.put(multipart, int(number), upload)
         except BaseException:
             upload.discard()
             raise
-        return Answer(headers={"ETag": f'"{etag}"', "x-cos-hash-crc64ecma": upload.crc64})
+        answer = Answer(headers={"ETag": f'"{etag}"', "x-cos-hash-crc64ecma": upload.crc64})
+        if is_copy:
+            answer.body = copied_part_response(etag, self._backend.clock.now())
+        return answer
+
+    async def _copy(self, exchange: Exchange, upload: Upload) -> None:
+        source = find_source(exchange, self._backend)
+        wanted = exchange.header(f"{COPY_SOURCE}-range")
+        cut = read_range(wanted, source.size)
+        if wanted and cut is None:
+            raise invalid_argument(f"{COPY_SOURCE}-range must be bytes=<first>-<last>.")
+        await self._backend.objects.copy(source, upload, *(cut or ()))
 
     async def _list(self, exchange: Exchange, multipart: Multipart) -> Answer:
         params = dict(exchange.params)
         after = read_number(params, "part-number-marker", 0, MAX_PARTS)
         size = read_number(params, "max-parts", _LISTED, _LISTED)
         left = [part for part in self._backend.multiparts.parts(multipart) if part.number > after]
-        return Answer(body=parts_response(multipart, left[:size], is_truncated=len(left) > size))
+        page = PartPage(left[:size], after, size, is_truncated=len(left) > size > 0)
+        return Answer(body=parts_response(multipart, page, url_encoded=is_url_encoded(params)))
 
     async def _complete(self, exchange: Exchange, multipart: Multipart) -> Answer:
-        root = read_xml(await read_body(exchange.source))
-        if root.name != "CompleteMultipartUpload":
-            raise CloudError(400, "MalformedXML", f"The root element is {root.name}, not CompleteMultipartUpload.")
+        root = await read_document(exchange, "CompleteMultipartUpload")
         named = [_named(part) for part in root.children if part.name == "Part"]
         replaces = properties_of(exchange).replaces
         stored = await self._backend.multiparts.complete(multipart, named, replaces=replaces)

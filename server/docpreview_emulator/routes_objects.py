@@ -1,17 +1,21 @@
-"""The object routes of `<bucket>.cos.<region>.*`: put, get, head and delete of objects."""
+"""The object routes of `<bucket>.cos.<region>.*`: put, copy, get, head and delete of objects."""
 
-import re
+from dataclasses import replace
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import http_date
-from docpreview_emulator.errors import CloudError
-from docpreview_emulator.exchange import Answer, Exchange
+from docpreview_emulator.conditions import is_unmodified, read_range
+from docpreview_emulator.copies import COPY_SOURCE, find_source
+from docpreview_emulator.errors import CloudError, invalid_argument
+from docpreview_emulator.exchange import Answer, Exchange, refusal
 from docpreview_emulator.model import Bucket, StoredObject
-from docpreview_emulator.objects import already_exists
+from docpreview_emulator.object_documents import copied_response
+from docpreview_emulator.objects import Properties, already_exists
 from docpreview_emulator.receiving import properties_of, receive
+from docpreview_emulator.routes_buckets import BucketRoutes
 from docpreview_emulator.routes_multipart import MultipartRoutes
 
-_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+MAX_KEY_BYTES = 850
 _REPLACING = {
     *("response-cache-control", "response-content-disposition", "response-content-encoding"),
     *("response-content-language", "response-content-type", "response-expires"),
@@ -24,6 +28,7 @@ class ObjectRoutes:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._buckets = BucketRoutes(backend)
         self._multiparts = MultipartRoutes(backend)
 
     async def answer(self, exchange: Exchange) -> Answer:
@@ -34,12 +39,17 @@ class ObjectRoutes:
             StorageError: the disk or the database is unusable.
         """
         bucket, key, subresource = exchange.cloud.bucket, exchange.path[1:], _subresource(exchange)
-        if bucket is None or not key or exchange.header("x-cos-copy-source"):
-            raise CloudError(501, "NotImplemented", "The emulator only puts, gets, heads and deletes objects.")
+        if bucket is None:
+            raise CloudError(501, "NotImplemented", "The emulator has no lists of buckets: name one in the host.")
+        if not key:
+            return await self._buckets.answer(exchange, bucket, subresource)
+        self._backend.queues.check(bucket)
+        _check_key(key)
         if subresource:
             return await self._multiparts.answer(exchange, bucket, key, subresource)
         if exchange.method == "PUT":
-            return await self._put(exchange, bucket, key)
+            is_copy = exchange.header(COPY_SOURCE) is not None
+            return await (self._copy if is_copy else self._put)(exchange, bucket, key)
         if exchange.method in {"GET", "HEAD"}:
             return self._get(exchange, bucket, key)
         if exchange.method == "DELETE":
@@ -49,8 +59,7 @@ class ObjectRoutes:
 
     async def _put(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
         properties = properties_of(exchange)
-        if not properties.replaces and self._backend.objects.find(bucket, key) is not None:
-            raise already_exists()
+        self._check_overwrite(bucket, key, properties)
         upload = self._backend.objects.begin()
         try:
             await receive(exchange, upload)
@@ -58,42 +67,83 @@ class ObjectRoutes:
         except BaseException:
             upload.discard()
             raise
-        return Answer(headers={"ETag": f'"{stored.etag}"', "x-cos-hash-crc64ecma": stored.crc64})
+        return Answer(headers=_checks(stored))
+
+    async def _copy(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
+        source, properties = find_source(exchange, self._backend), properties_of(exchange)
+        directive = (exchange.header("x-cos-metadata-directive") or "Copy").lower()
+        if directive not in {"copy", "replaced"}:
+            raise invalid_argument("x-cos-metadata-directive must be Copy or Replaced.")
+        if directive == "copy":
+            if (source.bucket, source.key) == (bucket, key):
+                message = "A copy of an object to itself changes nothing without x-cos-metadata-directive Replaced."
+                raise CloudError(400, "InvalidRequest", message)
+            properties = replace(properties, content_type=source.content_type, metadata=source.metadata)
+        self._check_overwrite(bucket, key, properties)
+        upload = self._backend.objects.begin()
+        try:
+            await self._backend.objects.copy(source, upload)
+            stored = self._backend.objects.finish(upload, bucket, key, properties)
+        except BaseException:
+            upload.discard()
+            raise
+        return Answer(body=copied_response(stored), headers=_checks(stored))
+
+    def _check_overwrite(self, bucket: Bucket, key: str, properties: Properties) -> None:
+        if not properties.replaces and self._backend.objects.find(bucket, key) is not None:
+            raise already_exists()
 
     def _get(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
         stored = self._backend.objects.find(bucket, key)
         if stored is None:
             raise CloudError(404, "NoSuchKey", "The specified key does not exist.")
-        answer = Answer(content_type=stored.content_type, headers=_headers(stored))
+        headers = _headers(stored)
+        if is_unmodified(stored, exchange.header):
+            return Answer(304, headers=headers)
         for name, value in exchange.params:
             if name.lower() in _REPLACING:
-                answer.headers[name.lower().removeprefix("response-").title()] = value
-        answer.content_type = answer.headers.pop("Content-Type", answer.content_type)
-        answer.body = self._backend.objects.read(stored)
-        wanted = _RANGE.fullmatch(exchange.header("range") or "")
-        return _cut(answer, wanted[1], wanted[2]) if wanted and (wanted[1] or wanted[2]) else answer
+                headers[name.lower().removeprefix("response-").title()] = value
+        answer = Answer(content_type=headers.pop("Content-Type", stored.content_type), headers=headers)
+        try:
+            cut = read_range(exchange.header("range"), stored.size)
+        except CloudError as error:
+            answer = refusal(exchange, error)
+            answer.headers["Content-Range"] = f"bytes */{stored.size}"
+            return answer
+        first, last = cut or (0, stored.size - 1)
+        if cut is not None:
+            answer.status = 206
+            headers["Content-Range"] = f"bytes {first}-{last}/{stored.size}"
+        if exchange.method == "HEAD":
+            headers["Content-Length"] = str(last - first + 1)
+        else:
+            answer.body = self._backend.objects.read_range(stored, first, last)
+        return answer
+
+
+def _check_key(key: str) -> None:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise CloudError(400, "InvalidURI", "The key is not UTF-8.") from None
+    if size > MAX_KEY_BYTES:
+        raise CloudError(400, "KeyTooLong", f"A key may have {MAX_KEY_BYTES} bytes.")
 
 
 def _subresource(exchange: Exchange) -> frozenset[str]:
-    """What the query asks for beside the object, e.g. `uploads`, `acl` or `ci-process`."""
-    names = {name for name, _ in exchange.params}
+    """What the query asks for beside the object, e.g. `uploads`, `acl` or `ci-process`.
+
+    An empty `versionId` is nothing: some SDKs send it with every request.
+    """
+    names = {name for name, value in exchange.params if (name, value) != ("versionId", "")}
     return frozenset(name for name in names if not name.lower().startswith(("q-", "x-cos-", "sign"))) - _REPLACING
 
 
+def _checks(stored: StoredObject) -> dict[str, str]:
+    headers = {"ETag": f'"{stored.etag}"'}
+    return {**headers, "x-cos-hash-crc64ecma": stored.crc64} if stored.crc64 else headers
+
+
 def _headers(stored: StoredObject) -> dict[str, str]:
-    modified = http_date(stored.modified)
-    headers = {"ETag": f'"{stored.etag}"', "Last-Modified": modified, "Accept-Ranges": "bytes", **stored.metadata}
-    return headers | {"x-cos-hash-crc64ecma": stored.crc64} if stored.crc64 else headers
-
-
-def _cut(answer: Answer, first: str, last: str) -> Answer:
-    """One range of the body, both ends included; without `first` it is the last so many bytes."""
-    size = len(answer.body)
-    start = int(first) if first else max(size - int(last), 0)
-    end = min(int(last), size - 1) if first and last else size - 1
-    if start > end:
-        raise CloudError(416, "InvalidRange", "The requested range is not satisfiable.")
-    answer.status = 206
-    answer.headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-    answer.body = answer.body[start : end + 1]
-    return answer
+    kept = {name if name.startswith("x-") else name.title(): value for name, value in stored.metadata.items()}
+    return {"Last-Modified": http_date(stored.modified), "Accept-Ranges": "bytes", **kept, **_checks(stored)}

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import http_date
+from docpreview_emulator.cors import cors_headers, preflight
 from docpreview_emulator.delivery import DROPPED, answer_without_processing, deliver, faulty_answer
 from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
@@ -95,17 +96,20 @@ class _CloudHandler:
             answer = answer_without_processing(exchange, fault)
             if answer is not None:
                 return answer, fault
-            self._verify(exchange, record)
-            if exchange.cloud.service is Service.COS:
-                answer = await self._objects.answer(exchange)
-            else:
-                answer = self._jobs.answer(exchange, record.body)
+            answer = await self._carry_out(exchange, record)
         except CloudError as error:
             answer = refusal(exchange, error)
         except StorageError as error:
             _log.error("%s %s: %s", exchange.method, exchange.path, error)
             answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
         return faulty_answer(exchange, answer, fault), fault
+
+    async def _carry_out(self, exchange: Exchange, record: RequestRecord) -> Answer:
+        is_object = exchange.cloud.service is Service.COS
+        if is_object and exchange.method == "OPTIONS":
+            return preflight(exchange, self._backend.settings.cors_origins)
+        self._verify(exchange, record)
+        return await self._objects.answer(exchange) if is_object else self._jobs.answer(exchange, record.body)
 
     def _verify(self, exchange: Exchange, record: RequestRecord) -> None:
         authorization = exchange.header("authorization")
@@ -121,11 +125,13 @@ class _CloudHandler:
 
     def _headers(self, exchange: Exchange, answer: Answer) -> dict[str, str]:
         service = exchange.cloud.service
+        origins = self._backend.settings.cors_origins if service is Service.COS else ()
         return {
             "Server": f"tencent-{service.value}",
             f"x-{service.value}-request-id": exchange.request_id,
             "Date": http_date(self._backend.clock.now()),
             "Content-Type": answer.content_type,
+            **cors_headers(exchange, origins),
             **answer.headers,
         }
 

@@ -48,6 +48,12 @@ class Settings:
     retention: float = 30 * 86400.0
     """Retention of jobs (one month in the cloud)."""
 
+    strict: bool = False
+    """Whether only those buckets exist that were created, each in one region; by default all exist, in every region."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Origins of pages whose scripts may use object hosts, such as `http://localhost:3000`; `*` means all."""
+
     list_delay: float = 0.0
     """Time for which a new job is missing from lists; a get by its id finds it immediately."""
 

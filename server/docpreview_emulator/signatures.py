@@ -59,9 +59,15 @@ def verify(request: Signable, policy: Policy) -> Credential:
 
 
 def _read_fields(request: Signable) -> dict[str, str]:
-    """The seven q-* fields, from the `Authorization` header or else from the query (a presigned address)."""
-    if request.authorization is not None:
-        parts = (part.partition("=") for part in request.authorization.strip().split("&"))
+    """The seven q-* fields, from the `Authorization` header or else from the query (a presigned address).
+
+    Addresses that the SDKs for Java and PHP sign have the whole of such a header in their parameter `sign`.
+    """
+    whole = request.authorization
+    if whole is None:
+        whole = next((value for name, value in request.params if name == "sign"), None)
+    if whole is not None:
+        parts = (part.partition("=") for part in whole.strip().split("&"))
         fields = {name.strip(): value for name, _, value in parts}
     else:
         fields = {name: value for name, value in request.params if name in _FIELDS}

@@ -47,7 +47,7 @@ class Signer:
         sign_key = hmac.new(self.secret_key.encode(), period.encode(), "sha1").hexdigest()
         (param_text, param_list), (header_text, header_list) = _pairs(params), _pairs(headers)
         http = f"{method.lower()}\n{path}\n{param_text}\n{header_text}\n"
-        text = f"sha1\n{period}\n{hashlib.sha1(http.encode()).hexdigest()}\n"  # noqa: S324 - the vendor's algorithm
+        text = f"sha1\n{period}\n{hashlib.sha1(http.encode(errors='surrogateescape')).hexdigest()}\n"  # noqa: S324 - the vendor's algorithm
         return {
             "q-sign-algorithm": "sha1",
             "q-ak": self.secret_id,

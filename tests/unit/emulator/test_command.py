@@ -90,6 +90,38 @@ async def test_options_make_a_cloud_without_echo_with_late_lists_and_empty_pages
         await process.wait()
 
 
+async def test_options_make_a_strict_cloud_that_pages_may_use() -> None:
+    options = (
+        "--port",
+        "0",
+        "--strict",
+        "--cors-origin",
+        "http://localhost:3000",
+        "--cors-origin",
+        "https://b.example",
+    )
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=nothing)
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.readline()).decode().split()[-1]
+        async with Cloud(url) as cloud:
+            reply = await cloud.send("GET", "/", host=COS_HOST, headers={"origin": "https://b.example"})
+            assert reply.text("Code") == "NoSuchBucket"
+            assert reply.headers["Access-Control-Allow-Origin"] == "https://b.example"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("origin", ["localhost:3000", "http://localhost:3000/app", "http://"])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    command = [*COMMAND, "--cors-origin", origin]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 2
+    assert "is no origin, such as http://localhost:3000" in done.stderr
+
+
 async def listed(cloud: Cloud) -> list[list[str]]:
     """The ids of the jobs on each page, to the end of the list."""
     pages, token = [], ""
@@ -104,7 +136,15 @@ def test_the_help_names_every_option_that_changes_the_cloud() -> None:
     done = subprocess.run(
         [*COMMAND, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
     )
-    for option in ("--no-echo", "--list-delay", "--empty-pages", "--submit-delay", "--run-delay"):
+    for option in (
+        "--strict",
+        "--cors-origin",
+        "--no-echo",
+        "--list-delay",
+        "--empty-pages",
+        "--submit-delay",
+        "--run-delay",
+    ):
         assert option in done.stdout
 
 

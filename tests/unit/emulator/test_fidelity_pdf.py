@@ -66,10 +66,10 @@ def test_a_hidden_field_stays_hidden(form: Image.Image) -> None:
 
 
 async def test_the_values_of_a_form_are_in_a_single_image_and_in_a_pdf_too(emulator: Emulator, cloud: Cloud) -> None:
-    await converted(emulator, cloud, form_pdf(), "o/1", PicPagination=1, **POINTS)
+    await converted(emulator, cloud, form_pdf(), "o/${Number}", PicPagination=1, **POINTS)
     assert ink(picture(emulator), FORM_BOXES["text"]) > 50
-    await converted(emulator, cloud, form_pdf(), "o/form.pdf", TgtType="pdf")
-    await converted(emulator, cloud, emulator.get_object(BUCKET, REGION, "o/form.pdf"), **POINTS)
+    await converted(emulator, cloud, form_pdf(), "o/form-${Number}.pdf", TgtType="pdf")
+    await converted(emulator, cloud, emulator.get_object(BUCKET, REGION, "o/form-1.pdf"), **POINTS)
     assert ink(picture(emulator), FORM_BOXES["unshown text"]) > 50
 
 
@@ -96,7 +96,7 @@ async def test_a_crop_box_outside_of_the_media_box_does_not_spoil_the_file(emula
 async def test_a_crop_box_outside_of_the_media_box_does_not_spoil_a_single_image(
     emulator: Emulator, cloud: Cloud
 ) -> None:
-    job = await converted(emulator, cloud, boxed_pdf(SQUARE, OUTSIDE), "o/1", PicPagination=1, **POINTS)
+    job = await converted(emulator, cloud, boxed_pdf(SQUARE, OUTSIDE), "o/${Number}", PicPagination=1, **POINTS)
     assert (job.message, picture(emulator).size) == (WHOLE, (300, 600))
 
 
@@ -129,8 +129,8 @@ async def test_of_5001_pages_all_5000_pictures_are_stored(emulator: Emulator, cl
 
 
 async def test_a_pdf_of_5001_pages_has_5000_pages_as_pdf(emulator: Emulator, cloud: Cloud) -> None:
-    job = await converted(emulator, cloud, pdf(5001, 20, 10), "o/whole.pdf", TgtType="pdf")
-    assert (job.message, len(pdfium.PdfDocument(emulator.get_object(BUCKET, REGION, "o/whole.pdf")))) == (CUT, 5000)
+    job = await converted(emulator, cloud, pdf(5001, 20, 10), "o/whole-${Number}.pdf", TgtType="pdf")
+    assert (job.message, len(pdfium.PdfDocument(emulator.get_object(BUCKET, REGION, "o/whole-1.pdf")))) == (CUT, 5000)
 
 
 async def test_a_selection_before_the_5000th_page_is_converted_without_a_message(

@@ -186,3 +186,101 @@ async def test_a_test_sees_the_uploads_that_have_not_ended_and_the_objects_as_th
     assert [found.upload_id for found, _ in emulator.multiparts] == [other]
     emulator.put_object(BUCKET, REGION, "l", LARGE)
     assert seen == [("k", len(SMALL)), ("l", len(LARGE))]
+
+
+async def test_a_part_is_copied_from_an_object_or_from_a_range_of_it(emulator: Emulator, cloud: Cloud) -> None:
+    """As the transfer managers of the SDKs copy large objects."""
+    emulator.put_object("other-1250000000", "ap-guangzhou", "a b", LARGE * 3)
+    source = "other-1250000000.cos.ap-guangzhou.myqcloud.com/a%20b"
+    upload = await begin(cloud)
+    parts = []
+    for number, cut in ((1, ""), (2, f"bytes=1-{MIB}"), (3, f"bytes={3 * MIB - 2}-")):
+        copied = await copy_part(cloud, upload, number, source, cut)
+        assert (copied.status, copied.xml.tag) == (200, "CopyPartResult")
+        assert copied.text("ETag") == copied.headers["ETag"]
+        parts.append((number, copied.text("ETag")))
+    assert copied.headers["x-cos-hash-crc64ecma"] == str(crc64(LARGE[-2:]))
+    assert (await complete(cloud, upload, parts)).status == 200
+    assert emulator.get_object(BUCKET, REGION, "k") == LARGE * 3 + (LARGE * 2)[1 : MIB + 1] + LARGE[-2:]
+
+
+@pytest.mark.parametrize(
+    ("key", "cut", "code"),
+    [
+        ("missing", "", "NoSuchKey"),
+        ("source", "bytes=9-", "InvalidRange"),
+        ("source", "1-2", "InvalidArgument"),
+        ("source", "bytes=2-1", "InvalidArgument"),
+    ],
+)
+async def test_a_part_that_cannot_be_copied_is_refused_and_not_put(
+    emulator: Emulator, cloud: Cloud, key: str, cut: str, code: str
+) -> None:
+    emulator.put_object(BUCKET, REGION, "source", b"123456789")
+    upload = await begin(cloud)
+    assert (await copy_part(cloud, upload, 1, f"{COS_HOST}/{key}", cut)).text("Code") == code
+    assert emulator.multiparts[0][1] == []
+
+
+async def copy_part(cloud: Cloud, upload: str, number: int, source: str, cut: str) -> Reply:
+    """Copy the part; the vendor's SDK for Python sends an empty range for none."""
+    headers = {"x-cos-copy-source": source, "x-cos-copy-source-range": cut}
+    params = {"partNumber": str(number), "uploadId": upload}
+    return await cloud.send("PUT", "/k", host=COS_HOST, params=params, headers=headers)
+
+
+async def test_a_list_of_parts_in_pages_has_every_part_once_with_its_time(cloud: Cloud) -> None:
+    upload = await begin(cloud)
+    for number in (5, 1, 3, 10_000):
+        await put(cloud, upload, number, SMALL)
+    seen, marker = [], "0"
+    while True:
+        params = {"uploadId": upload, "max-parts": "3", "part-number-marker": marker}
+        page = await cloud.send("GET", "/k", host=COS_HOST, params=params)
+        assert (page.text("PartNumberMarker"), page.text("MaxParts")) == (marker, "3")
+        assert all(time.endswith("Z") for time in page.texts("Part/LastModified"))
+        seen.append(page.texts("Part/PartNumber"))
+        if page.text("IsTruncated") == "false":
+            break
+        marker = page.text("NextPartNumberMarker")
+    assert seen == [["1", "3", "5"], ["10000"]]
+    for name, value in (("max-parts", "1001"), ("part-number-marker", "x"), ("encoding-type", "x")):
+        params = {"uploadId": upload, name: value}
+        assert (await cloud.send("GET", "/k", host=COS_HOST, params=params)).text("Code") == "InvalidArgument"
+
+
+async def test_a_list_of_parts_has_its_key_encoded_on_demand(cloud: Cloud) -> None:
+    upload = await begin(cloud, "a b+中")
+    for coding, key in (({}, "a b+中"), ({"encoding-type": "url"}, "a%20b%2B%E4%B8%AD")):
+        params = {"uploadId": upload, **coding}
+        assert (await cloud.send("GET", "/a b+中", host=COS_HOST, params=params)).text("Key") == key
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+async def test_uploads_that_have_not_ended_are_listed_by_key_and_begin(cloud: Cloud, size: int) -> None:
+    """In pages, with a prefix and a delimiter; completed ones are not among them."""
+    ended = await begin(cloud)
+    await complete(cloud, ended, [(1, (await put(cloud, ended, 1, SMALL)).headers["ETag"])])
+    keys = ["b/2", "a", "b/1", "a", "b/c/3"]
+    made = [(key, await begin(cloud, key)) for key in keys]
+    wanted = sorted(made, key=lambda each: each[0])
+    assert await listed(cloud, size) == wanted
+    assert await listed(cloud, size, prefix="b/") == wanted[2:]
+    top = await cloud.send("GET", "/", host=COS_HOST, params={"uploads": "", "delimiter": "/"})
+    assert (top.xml.tag, top.texts("CommonPrefixes/Prefix")) == ("ListMultipartUploadsResult", ["b/"])
+    assert top.texts("Upload/UploadId") == [upload for _, upload in wanted[:2]]
+    coded = await cloud.send("GET", "/", host=COS_HOST, params={"uploads": "", "encoding-type": "url", "prefix": "b/"})
+    assert (coded.text("EncodingType"), coded.text("Upload/Initiator/ID")) == ("url", "1250000000")
+
+
+async def listed(cloud: Cloud, size: int, **params: str) -> list[tuple[str, str]]:
+    """Keys and ids of the uploads on each page, to the end of the list."""
+    found: list[tuple[str, str]] = []
+    markers: dict[str, str] = {}
+    while True:
+        sent = {"uploads": "", "max-uploads": str(size), **params, **markers}
+        page = await cloud.send("GET", "/", host=COS_HOST, params=sent)
+        found += zip(page.texts("Upload/Key"), page.texts("Upload/UploadId"), strict=True)
+        if page.text("IsTruncated") == "false":
+            return found
+        markers = {"key-marker": page.text("NextKeyMarker"), "upload-id-marker": page.text("NextUploadIdMarker")}

@@ -63,7 +63,7 @@ async def test_a_better_quality_quantises_less(emulator: Emulator, cloud: Cloud)
         ("o/${Page}", {"StartPage": 6, "EndPage": 5001}, ["o/6", "o/7"]),
         ("/o/${Number}.jpg", {"PageRanges": "6,2-3", "EndPage": -1}, ["/o/6.jpg", "/o/2.jpg", "/o/3.jpg"]),
         ("o/${Page}", {"PageRanges": "6-9"}, ["o/6", "o/7"]),
-        ("o/whole.pdf", {"TgtType": "pdf", "PageRanges": "2"}, ["o/whole.pdf"]),
+        ("o/whole-${Number}.pdf", {"TgtType": "pdf", "PageRanges": "2"}, ["o/whole-1.pdf"]),
     ],
 )
 async def test_the_selected_pages_are_stored_under_the_names_of_the_template(
@@ -75,9 +75,9 @@ async def test_the_selected_pages_are_stored_under_the_names_of_the_template(
 
 
 async def test_a_single_image_has_all_wanted_pages_below_each_other(emulator: Emulator, cloud: Cloud) -> None:
-    job = await finished(emulator, cloud, "seven.pdf", "o/long.png", PicPagination=1, TgtType="png", EndPage=3)
-    assert targets(job) == ["o/long.png"]
-    assert image(emulator, "o/long.png").size == (267, 3 * 134)
+    job = await finished(emulator, cloud, "seven.pdf", "o/long-${Page}.png", PicPagination=1, TgtType="png", EndPage=3)
+    assert targets(job) == ["o/long-1.png"]
+    assert image(emulator, "o/long-1.png").size == (267, 3 * 134)
 
 
 async def test_an_encrypted_pdf_opens_with_its_password_and_converts_to_an_open_one(
@@ -85,8 +85,8 @@ async def test_an_encrypted_pdf_opens_with_its_password_and_converts_to_an_open_
 ) -> None:
     emulator.put_object(BUCKET, REGION, "secret.pdf", encrypted_pdf(b"pass"))
     assert targets(await finished(emulator, cloud, "secret.pdf", DocPassword="pass")) == ["out/1"]
-    await finished(emulator, cloud, "secret.pdf", "open.pdf", DocPassword="pass", TgtType="pdf")
-    assert targets(await finished(emulator, cloud, "open.pdf")) == ["out/1"]
+    await finished(emulator, cloud, "secret.pdf", "open-${Number}.pdf", DocPassword="pass", TgtType="pdf")
+    assert targets(await finished(emulator, cloud, "open-1.pdf")) == ["out/1"]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ async def test_a_watermark_is_in_a_pdf_too(emulator: Emulator, cloud: Cloud) -> 
     put_stamp(emulator)
     emulator.put_object(BUCKET, REGION, "blank.pdf", pdf(2))
     watermark = stamped("brand/a%20b.png", Dx=30, Dy=40)
-    await finished(emulator, cloud, "blank.pdf", "w.pdf", raw=watermark, TgtType="pdf")
-    await finished(emulator, cloud, "w.pdf", "w/${Number}", TgtType="png")
+    await finished(emulator, cloud, "blank.pdf", "w-${Number}.pdf", raw=watermark, TgtType="pdf")
+    await finished(emulator, cloud, "w-1.pdf", "w/${Number}", TgtType="png")
     for name in ("w/1", "w/2"):
         page = image(emulator, name).convert("RGB")
         assert (page.getpixel((40, 45)), page.getpixel((60, 60))) == (BLUE, WHITE)

@@ -62,6 +62,7 @@ async def test_a_database_of_an_earlier_version_gets_what_it_lacks(tmp_path: Pat
         for column in ("crc64", "metadata"):
             connection.execute(f"ALTER TABLE objects DROP COLUMN {column}")
         connection.execute("ALTER TABLE queues DROP COLUMN notify")
+        connection.execute("ALTER TABLE parts DROP COLUMN modified")
     async with Emulator(tmp_path) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "new", b"kept")
         old, new = await cloud.fetch("old"), await cloud.fetch("new")
