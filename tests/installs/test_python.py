@@ -305,6 +305,26 @@ def test_the_gateway_needs_no_client_and_its_emulator_says_what_it_lacks(tmp_pat
     environment.run("docpreview-gateway", "--help", cwd=tmp_path)
     refused = environment.run("docpreview-emulator", "serve", "--port", "0", cwd=tmp_path, status=1)
     assert 'pip install "docpreview-gateway[emulator]"' in refused
+    refused = environment.run("docpreview-gateway", "dev", "--emulator-port", "0", cwd=tmp_path, status=1)
+    assert "error: the emulator did not start: " in refused
+    assert 'pip install "docpreview-gateway[emulator]"' in refused
+
+
+def test_dev_of_installed_packages_prints_a_command_that_makes_page_images(tmp_path: Path, wheels: Path) -> None:
+    """Without a checkout: the example document is in the distribution."""
+    environment = installed(tmp_path, wheels, "docpreview-gateway[emulator]", "docpreview-client[cli]")
+    free = ("--port", "0", "--admin-port", "0", "--emulator-port", "0")
+    command = (environment.path / "bin" / "docpreview-gateway", "dev", *free)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, env=clean_variables(), stdout=pipe, text=True) as dev:
+        assert dev.stdout is not None
+        *_, trial = [dev.stdout.readline() for _ in range(4)]
+        program, *words = shlex.split(trial)[1:]
+        assert program == "./venv/bin/docpreview"
+        environment.run("docpreview", *words, cwd=tmp_path)
+        dev.terminate()
+    assert pages(tmp_path / "example.pdf-pages") == PAGES
+    assert dev.returncode == 0
 
 
 def test_the_fixtures_of_installed_packages_work_in_a_project_of_its_own(tmp_path: Path, wheels: Path) -> None:

@@ -145,7 +145,7 @@ async def test_four_lines_say_where_the_servers_are_and_each_of_them_is_true(tmp
         assert dev.lines["gRPC"] == f"127.0.0.1:{port}"
         assert dev.lines["emulator"] == f"http://127.0.0.1:{emulator}/"
         assert dev.lines["admin"] == f"http://127.0.0.1:{admin}/"
-        assert await status(f"{dev.lines['emulator']}_emulator/health") == 200
+        assert await status(dev.lines["emulator"]) == 200
         assert await status(dev.lines["admin"]) == 200
         async with DocPreviewClient(dev.lines["gRPC"]) as client:
             assert [job async for job in client.list(BUCKET)] == []
@@ -210,7 +210,7 @@ async def test_when_one_server_dies_the_other_is_stopped_and_the_error_says_whic
 @linux
 async def test_both_servers_stop_when_dev_itself_is_killed(tmp_path: Path) -> None:
     """By SIGKILL, after which it can do nothing any more."""
-    async with running(*FREE, folder=tmp_path) as dev:
+    async with running(*FREE, folder=tmp_path, TMPDIR=str(tmp_path)) as dev:
         servers = children(dev.process.pid)
         dev.process.kill()
         for process in servers.values():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from docpreview_emulator.dev import ADMIN_PORT, EMULATOR_PORT, GRPC_PORT, example_settings
 from tests.packaging.project import ROOT, pyproject, run, tracked_files
 from tests.programs import need
 
@@ -51,6 +52,20 @@ def test_the_trial_is_reachable_from_this_machine_only() -> None:
     ports = [port for service in services().values() for port in service["ports"]]
     assert len(ports) == 3
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_the_trial_has_the_addresses_and_the_configuration_of_dev() -> None:
+    """Its first lines are those that `docpreview-gateway dev` prints where no port is taken."""
+    head = (ROOT / "compose.yaml").read_text().partition("\nname:")[0]
+    shown = {words[1]: words[2] for words in map(str.split, head.splitlines()) if len(words) > 2}
+    ports = (GRPC_PORT, ADMIN_PORT, EMULATOR_PORT)
+    assert shown["gRPC"] == f"127.0.0.1:{GRPC_PORT}"
+    assert shown["admin"] == f"http://127.0.0.1:{ADMIN_PORT}/"
+    assert shown["emulator"] == f"http://127.0.0.1:{EMULATOR_PORT}/"
+    published = {port for service in services().values() for port in service["ports"]}
+    assert published == {f"127.0.0.1:{port}:{port}" for port in ports}
+    (mounted,) = [volume for volume in services()["gateway"]["volumes"] if volume.startswith("./")]
+    assert yaml.safe_load((ROOT / mounted.partition(":")[0]).read_text()) == example_settings()
 
 
 def test_the_trials_containers_are_as_confined_as_the_charts() -> None:

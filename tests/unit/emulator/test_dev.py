@@ -26,7 +26,7 @@ ENTRY = (
         (ENTRY, "settlement round failed (error: connection refused)"),
         ('{"event": "stopped", "level": "info", "timestamp": "2026-11-30T15:40:39.582847Z"}', None),
         (
-            '{"event": "a call failed", "level": "error", "exception": "Trace:\\n  File a.py\\nValueError: no page"}',
+            '{"event": "a call failed", "level": "error", "exception": "Traceback:\\n  a.py\\nValueError: no page"}',
             "a call failed (exception: ValueError: no page)",
         ),
         ('{"event": "no create can succeed", "level": "error"}', "no create can succeed"),
