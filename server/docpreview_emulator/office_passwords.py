@@ -20,6 +20,7 @@ _WORD_FLAGS_AT, _WORD_ENCRYPTED = 10, 0x0100
 _FILE_PASS, _RECORDS_BEFORE_IT = 0x002F, 8
 _PLAIN_TOKEN, _ENCRYPTED_TOKEN = (0xE391C05F).to_bytes(4, "little"), (0xF3D1C4DF).to_bytes(4, "little")
 _TOKEN = slice(12, 16)
+_METAFILES, _METAFILE_HEADER_BYTES = {0xF01A, 0xF01B, 0xF01C}, 34
 _SHORTEST_BITS = 40  # such keys are padded
 
 
@@ -79,6 +80,8 @@ def decrypt_presentation(source: Path, password: str, target: Path) -> bool:
         if key is None:
             return False
         presentation.decrypt(key)
+        if "Pictures" in file.names:
+            file.write("Pictures", _decrypted_pictures(file.read("Pictures"), key))
     except ValueError:
         return False
     user[_TOKEN] = _PLAIN_TOKEN
@@ -86,6 +89,25 @@ def decrypt_presentation(source: Path, password: str, target: Path) -> bool:
     file.write("PowerPoint Document", bytes(presentation.data))
     file.save(target)
     return True
+
+
+def _decrypted_pictures(sealed: bytes, key: "_Key") -> bytes:
+    """The pictures of a presentation one after the other, each field of each encrypted for itself ([MS-PPT] 2.3.7)."""
+    opened = bytearray()
+
+    def field(size: int) -> int:
+        data = key.decrypted(0, sealed[len(opened) : len(opened) + size])
+        opened.extend(data)
+        return int.from_bytes(data[:4], "little")
+
+    while len(opened) + 8 <= len(sealed):
+        instance, kind, length = field(2) >> 4, field(2), field(4)
+        end = min(len(opened) + length, len(sealed))
+        for size in (16, 16) if instance % 2 else (16,):
+            field(size)
+        field(_METAFILE_HEADER_BYTES if kind in _METAFILES else 1)
+        field(max(end - len(opened), 0))
+    return bytes(opened) + sealed[len(opened) :]
 
 
 class _Presentation:

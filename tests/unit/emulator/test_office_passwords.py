@@ -15,7 +15,7 @@ from docpreview_emulator.office_passwords import decrypt_presentation, is_encryp
 from .cloud_client import Cloud
 from .office_files import letter, slides, workbook
 from .office_jobs import converted, needs_office
-from .test_rendering import targets
+from .test_rendering import image, targets
 
 SECRETS = Path(__file__).with_name("secrets")
 RIGHT, WRONG, NONE = {"DocPassword": "pass"}, {"DocPassword": "Pass"}, dict[str, str]()
@@ -38,11 +38,23 @@ async def job_of(emulator: Emulator, cloud: Cloud, key: str, options: dict[str, 
 @needs_office
 @pytest.mark.parametrize("key", KEYS)
 async def test_an_encrypted_document_opens_with_its_password(emulator: Emulator, cloud: Cloud, key: str) -> None:
-    """The presentations have two slides."""
+    """Two of the presentations have two slides."""
     code, message, outputs = await job_of(emulator, cloud, key, RIGHT)
-    pages = 2 if key.endswith(("pptx", "ppt")) else 1
+    pages = 2 if key in {"secret.pptx", "impress.ppt"} else 1
     assert (code, message) == ("Success", "")
     assert outputs == [f"o/1/{number}" for number in range(1, pages + 1)]
+
+
+@needs_office
+async def test_the_pictures_of_an_encrypted_old_presentation_are_on_its_slides(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """They are encrypted apart from the slides; that of `secret.ppt` is red."""
+    data = (SECRETS / "secret.ppt").read_bytes()
+    await converted(emulator, cloud, "secret.ppt", data, "o/${Number}.png", TgtType="png", **RIGHT)
+    colours = image(emulator, "o/1.png").convert("RGB").getcolors()
+    assert colours is not None
+    assert {colour for count, colour in colours if count > 1000} == {(200, 0, 0), (255, 255, 255)}
 
 
 @needs_office
