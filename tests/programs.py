@@ -18,6 +18,7 @@ PROGRAMS = {
     "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core fonts-liberation",
     "fc-list": f"{_APT} fontconfig",
     "fonts for Chinese, Japanese and Korean": f"{_APT} fonts-noto-cjk",
+    "pdfinfo": f"{_APT} poppler-utils",
     "redis-server": f"{_APT} redis-server",
     "prometheus": f"{_APT} prometheus",
     "promtool": f"{_APT} prometheus",
