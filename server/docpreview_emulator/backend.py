@@ -49,7 +49,7 @@ class Backend:
         shutil.rmtree(work, ignore_errors=True)
         self.workers = Workers(work, _limits(settings), self.office, settings.isolation)
         turns, profile = Turns(settings.workers), directory / "office"
-        converter = Converter(self.objects, self.workers, turns, profile=profile, timeout=settings.conversion_timeout)
+        converter = Converter(self.objects, self.workers, turns, profile=profile, settings=settings)
         self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
 

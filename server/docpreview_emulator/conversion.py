@@ -18,8 +18,9 @@ from docpreview_emulator.image_params import ImageParams
 from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import PROFILE
-from docpreview_emulator.pages import OutputName, RenderOptions
+from docpreview_emulator.pages import MAX_PAGES, OutputName, RenderOptions
 from docpreview_emulator.requests import image_place
+from docpreview_emulator.settings import Settings
 from docpreview_emulator.turns import Turns
 from docpreview_emulator.worker import DocumentProcess, Workers
 
@@ -29,15 +30,17 @@ _OUTPUT = re.compile(r"pages-\d+/(?:\d+|whole)\.(jpg|png|pdf)", re.ASCII)
 
 
 class Converter:
-    """Converts documents of every family to stored pages; LibreOffice's profile is kept, `timeout` is in seconds."""
+    """Converts documents of every family to stored pages; `profile` is where LibreOffice's is kept."""
 
-    def __init__(self, objects: ObjectTable, workers: Workers, turns: Turns, *, profile: Path, timeout: float) -> None:
+    def __init__(
+        self, objects: ObjectTable, workers: Workers, turns: Turns, *, profile: Path, settings: Settings
+    ) -> None:
         self._objects = objects
         self._workers = workers
         self._turns = turns
         self._profile = profile
         self._profile_lock = asyncio.Lock()
-        self._timeout = timeout
+        self._settings = settings
 
     def expect(self) -> None:
         """Have a process ready: a document will come soon."""
@@ -56,7 +59,7 @@ class Converter:
                 await self._ensure_profile()
             async with self._workers.process() as process:
                 task = await asyncio.to_thread(self._task, job, source, suffix, process.directory)
-                reply = await process.ask(task, self._timeout)
+                reply = await process.ask(task, self._settings.conversion_timeout)
                 return await asyncio.to_thread(self._store, job, reply, process)
 
     def _source(self, job: Job) -> StoredObject:
@@ -85,7 +88,9 @@ class Converter:
             if self._profile.exists():
                 return
             async with self._workers.process() as process:
-                await process.ask({"step": "profile", "program": self._workers.office}, self._timeout)
+                await process.ask(
+                    {"step": "profile", "program": self._workers.office}, self._settings.conversion_timeout
+                )
                 await asyncio.to_thread(shutil.copytree, process.directory / PROFILE, self._profile, symlinks=True)
 
     def _task(self, job: Job, source: StoredObject, suffix: str, directory: Path) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Converter:
             "program": self._workers.office,
             "source": str(document),
             "suffix": suffix,
+            "max_unpacked": self._settings.max_unpacked,
             "options": asdict(self._options(job, directory)),
         }
 
@@ -112,7 +118,8 @@ class Converter:
             address: self._copied(address, directory / f"image-{number}", "a watermark in ImageParams")
             for number, address in enumerate(addresses)
         }
-        return RenderOptions(process, watermark, images)
+        megapixels = (self._settings.max_page_megapixels, self._settings.max_job_megapixels)
+        return RenderOptions(process, watermark, images, MAX_PAGES, *megapixels)
 
     def _copied(self, address: str, copy: Path, whose: str) -> str:
         """The path of a copy of the image of a watermark."""

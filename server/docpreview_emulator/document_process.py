@@ -21,7 +21,8 @@ from typing import Any
 from docpreview_emulator import glyphs, sandbox
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
-from docpreview_emulator.office import Part, convert, create_profile
+from docpreview_emulator.office import OfficeCrashError, Part, convert, create_profile
+from docpreview_emulator.packages import check_unpacked
 from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, RenderOptions
 from docpreview_emulator.render import render
 
@@ -29,6 +30,8 @@ MEBIBYTE = 1024 * 1024
 _CHECK_SECONDS = 0.25
 _NICENESS = 10
 _TOO_LARGE = "-3075"
+_MOST_TIME = 0.9  # of the limit: the kernel accounts by ticks
+_MOST_MEMORY = 0.6  # of the limit in use: a process that crashes then has found no more
 
 Reply = dict[str, Any]
 
@@ -74,8 +77,15 @@ def _supervise(child: int, ended: int, directory: Path, limits: sandbox.Limits) 
     _, status, usage = os.wait4(child, 0)
     if status == 0:
         return None
-    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds - 1:
+    return _crashed(usage, limits)
+
+
+def _crashed(usage: resource.struct_rusage, limits: sandbox.Limits) -> Reply:
+    """Why processes ended early, by what they have used."""
+    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds * _MOST_TIME:
         return _too_much_time(limits)
+    if usage.ru_maxrss * 1024 > limits.memory * _MOST_MEMORY:
+        return _too_much_memory(limits)
     return _failed("FileOpenFailed", "The document made the converter crash.")
 
 
@@ -94,15 +104,20 @@ def _answer(task: Reply, directory: Path, limits: sandbox.Limits) -> Reply:
         return _done(task, directory)
     except JobFailure as failure:
         return _failed(failure.code, failure.message)
+    except OfficeCrashError:
+        return _crashed(resource.getrusage(resource.RUSAGE_CHILDREN), limits)
     except MemoryError:
-        message = f"The conversion needs more memory than {limits.memory // MEBIBYTE} MiB (--max-memory)."
-        return _failed("ImageTooLarge", message)
+        return _too_much_memory(limits)
     except OSError as error:
-        if error.errno == errno.EFBIG and resource.getrlimit(resource.RLIMIT_FSIZE)[0] == limits.file_bytes:
-            return _too_many_bytes(limits)
-        return _failed("InternalError", f"The outputs could not be written: {error.strerror or error}")
+        return _not_written(error, limits)
     except Exception as error:  # noqa: BLE001 - whatever a document does to the libraries is the document's failure
         return _failed("FileOpenFailed", f"The document could not be drawn ({type(error).__name__}).")
+
+
+def _not_written(error: OSError, limits: sandbox.Limits) -> Reply:
+    if error.errno == errno.EFBIG and resource.getrlimit(resource.RLIMIT_FSIZE)[0] == limits.file_bytes:
+        return _too_many_bytes(limits)
+    return _failed("InternalError", f"The outputs could not be written: {error.strerror or error}")
 
 
 def _done(task: Reply, directory: Path) -> Reply:
@@ -129,6 +144,7 @@ def _parts(source: Path, task: Reply, options: RenderOptions, directory: Path) -
     """The PDFs to render, and for a workbook the number of its sheets."""
     if family_of(task["suffix"]) is Family.PDF:
         return [Part(source)], None
+    check_unpacked(source, task["max_unpacked"])
     parts, sheets = convert(task["program"], source, task["suffix"], options.process, directory)
     return [_with_warnings(part, options.process) for part in parts], sheets
 
@@ -168,6 +184,12 @@ def _too_many_bytes(limits: sandbox.Limits) -> Reply:
 def _too_much_time(limits: sandbox.Limits) -> Reply:
     return _failed(
         "ConversionTimeout", f"The conversion took more than {limits.cpu_seconds} s of CPU time (--max-cpu-time)."
+    )
+
+
+def _too_much_memory(limits: sandbox.Limits) -> Reply:
+    return _failed(
+        _TOO_LARGE, f"The conversion needs more than {limits.memory // MEBIBYTE} MiB of memory (--max-memory)."
     )
 
 

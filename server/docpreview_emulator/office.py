@@ -7,7 +7,6 @@ the command line, and macros of a document are disabled.
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
+from docpreview_emulator.office_passwords import is_encrypted
 from docpreview_emulator.office_profile import prepare
 from docpreview_emulator.office_sources import OfficeSource, not_opened, source_for_office
 
@@ -22,10 +22,15 @@ MACRO = "macro:///Standard.Convert.Main"
 PROFILE = "profile"
 """The name of the profile's directory in that of the document."""
 
+_ENDED_EARLY = "ended early"
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
 _PAPERS = {"0": (21000, 29700), "1": (42000, 59400), "2": (84100, 118900)}
+
+
+class OfficeCrashError(Exception):
+    """LibreOffice did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,14 @@ def convert(
 
     Raises:
         JobFailure: LibreOffice cannot convert the document.
+        OfficeCrashError: it crashed, or was ended by a limit.
     """
     password = process["DocPassword"]
     copy = source_for_office(source, suffix, password, directory)
     report = _run(program, _task(copy, process, directory), directory)
     if "opened" not in report:
+        if _ENDED_EARLY in report and not is_encrypted(source):
+            raise OfficeCrashError
         raise not_opened(source, password)
     return _parts(report, suffix, process, directory)
 
@@ -84,10 +92,9 @@ def _run(program: str, task: list[str], directory: Path) -> list[str]:
         ended = _soffice(program, directory, MACRO, DOCPREVIEW_TASK=task_file.as_uri())
     finally:
         task_file.unlink(missing_ok=True)
-    if -ended in {signal.SIGXCPU, signal.SIGKILL}:
-        raise JobFailure("ConversionTimeout", "The conversion took more CPU time than it may (--max-cpu-time).")
     report = directory / "report"
-    return report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    lines = report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    return lines if ended == 0 else [*lines, _ENDED_EARLY]
 
 
 def _soffice(program: str, directory: Path, *arguments: str, **environment: str) -> int:
@@ -117,6 +124,8 @@ def _task(copy: OfficeSource, process: Mapping[str, str], directory: Path) -> li
 def _parts(
     report: list[str], suffix: str, process: Mapping[str, str], directory: Path
 ) -> tuple[list[Part], int | None]:
+    if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
+        raise OfficeCrashError
     if "whole" in report:
         return [Part(directory / "whole.pdf")], None
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]

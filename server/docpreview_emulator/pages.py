@@ -67,6 +67,12 @@ class RenderOptions:
     is_sheet: bool = False
     """Whether it is a sheet, which may have none of the pages."""
 
+    page_megapixels: int = 200
+    """Megapixels that one image may have."""
+
+    job_megapixels: int = 20_000
+    """Megapixels that all images together may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputName:

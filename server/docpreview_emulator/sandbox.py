@@ -68,14 +68,19 @@ def limit(limits: Limits) -> None:
     """Put the limits on this process and its children."""
     for kind, wanted in (
         (resource.RLIMIT_AS, limits.memory),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(kind)
-        lowest = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(kind, (lowest, lowest))
+        _lower(kind, wanted, wanted)
+    # The first process of a namespace takes no notice of the signal that comes at the lower one.
+    _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
+
+
+def _lower(kind: int, soft: int, hard: int) -> None:
+    present = resource.getrlimit(kind)[1]
+    highest = hard if present == resource.RLIM_INFINITY else min(hard, present)
+    resource.setrlimit(kind, (min(soft, highest), highest))
 
 
 def separate() -> bool:

@@ -36,6 +36,15 @@ class Settings:
     max_files: int = 2048
     """MiB that the files of a conversion may have, those of its pages included."""
 
+    max_unpacked: int = 1024
+    """MiB that the package of an Office document may unpack to."""
+
+    max_page_megapixels: int = 200
+    """Megapixels that one image may have."""
+
+    max_job_megapixels: int = 20_000
+    """Megapixels that all images of a document, or of one of its sheets, may have together."""
+
     isolation: str = NAMESPACES
     """The strongest isolation of documents to use (`sandbox.KINDS`); what is in force, `health` says."""
 

@@ -31,7 +31,7 @@ def task(process: DocumentProcess) -> dict[str, Any]:
     source = process.directory / "document"
     source.write_bytes(pdf(1))
     options = asdict(RenderOptions(DEFAULTS))
-    return {"step": "convert", "source": str(source), "suffix": "pdf", "program": None, "options": options}
+    return {"step": "convert", "source": str(source), "suffix": "pdf", "max_unpacked": 9, "options": options}
 
 
 async def test_a_killed_process_fails_its_document_and_the_next_document_has_another(workers: Workers) -> None:
