@@ -64,14 +64,14 @@ class RenderOptions:
     limit: int = MAX_PAGES
     """The last page that is converted: less than MAX_PAGES after other sheets."""
 
-    is_sheet: bool = False
-    """Whether it is a sheet, which may have none of the pages."""
-
     page_megapixels: int = 200
     """Megapixels that one image may have."""
 
     job_megapixels: int = 20_000
     """Megapixels that all images together may have."""
+
+    is_sheet: bool = False
+    """Whether it is a sheet, which may have none of the pages."""
 
 
 @dataclass(frozen=True, slots=True)
