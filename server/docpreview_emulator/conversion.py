@@ -60,6 +60,7 @@ class Converter:
             async with self._workers.process() as process:
                 task = await asyncio.to_thread(self._task, job, source, suffix, process.directory)
                 reply = await process.ask(task, self._settings.conversion_timeout)
+                await process.end()  # it may be in the hands of its document: what it wrote changes no more
                 return await asyncio.to_thread(self._store, job, reply, process)
 
     def _source(self, job: Job) -> StoredObject:

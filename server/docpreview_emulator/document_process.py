@@ -27,7 +27,7 @@ from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, RenderOptions
 from docpreview_emulator.render import render
 
 MEBIBYTE = 1024 * 1024
-_CHECK_SECONDS = 0.25
+_CHECK_SECONDS = 0.5
 _NICENESS = 10
 _TOO_LARGE = "-3075"
 _MOST_TIME = 0.9  # of the limit: the kernel accounts by ticks

@@ -32,8 +32,9 @@ DESCRIPTIONS = {
 _NEW_NAMESPACES = 0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, process, network, IPC, UTS
 _NEW_MOUNTS = 0x00020000
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
-_KEPT_FLAGS = {os.ST_NOSUID: 2, os.ST_NODEV: 4, os.ST_NOEXEC: 8, os.ST_NOATIME: 1024, os.ST_NODIRATIME: 2048}
-_RELATIME = (4096, 1 << 21)  # of statvfs, and of mount
+_KEPT_FLAGS = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
+"""Of statvfs, and of mount: nosuid, nodev, noexec, noatime, nodiratime, relatime."""
+
 _DETACH = 2
 _NO_NEW_PRIVILEGES, _DEATH_SIGNAL = 38, 1
 _INNER_ID = 1000
@@ -52,7 +53,6 @@ _SYSTEM = (
     "/var/spool/libreoffice",
 )
 _SETTINGS = ("fonts", "libreoffice", "alternatives", "ld.so.cache", "localtime")
-_USERS_FONTS = (".fonts", ".local/share/fonts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ def limit(limits: Limits) -> None:
 def _lower(kind: int, soft: int, hard: int) -> None:
     present = resource.getrlimit(kind)[1]
     highest = hard if present == resource.RLIM_INFINITY else min(hard, present)
-    resource.setrlimit(kind, (min(soft, highest), highest))
+    with contextlib.suppress(ValueError):  # a system may not have this limit
+        resource.setrlimit(kind, (min(soft, highest), highest))
 
 
 def separate() -> bool:
@@ -103,7 +104,7 @@ def enter(directory: Path, programs: Iterable[Path], *, strongest: str, separate
 
     Args:
         directory: where this process may write; it has the same path inside.
-        programs: further directories that are needed to read.
+        programs: further directories that are needed to read, such as the fonts of the user.
         strongest: the strongest isolation to try, one of `KINDS`.
         separated: whether this is the child of a process that did `separate`.
     """
@@ -164,9 +165,6 @@ def _new_root(directory: Path, readable: list[Path]) -> None:
     with contextlib.suppress(OSError):  # a container may hide parts of its own, and then no new one may be mounted
         _mount("proc", root / "proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     _bind(directory, root / directory.relative_to("/"))
-    for fonts in _USERS_FONTS:
-        if (Path.home() / fonts).is_dir():
-            _bind(Path.home() / fonts, root / directory.relative_to("/") / "home" / fonts, read_only=True)
     os.chdir(root)
     _pivot()
     os.chdir(directory)
@@ -192,7 +190,7 @@ def _bind(source: Path, target: Path, *, read_only: bool = False) -> None:
     if read_only:
         # Flags that the mount has may not be taken away in a namespace of one's own.
         present = os.statvfs(target).f_flag
-        kept = sum(flag for seen, flag in (*_KEPT_FLAGS.items(), _RELATIME) if present & seen)
+        kept = sum(flag for seen, flag in _KEPT_FLAGS.items() if present & seen)
         _mount(None, target, None, _BIND | _REMOUNT | _RDONLY | _NOSUID | kept)
 
 

@@ -59,11 +59,15 @@ class DocumentProcess:
         """Wait for the line that says which isolation is in force."""
         self.isolation = str((await self._line())["isolation"])
 
-    async def close(self) -> None:
-        """End the process, with all that it started, and remove its directory."""
+    async def end(self) -> None:
+        """End the process, with all that it started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
         await self.child.communicate()
+
+    async def close(self) -> None:
+        """End the process and remove its directory."""
+        await self.end()
         await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
 
     async def _line(self) -> dict[str, Any]:
@@ -80,16 +84,23 @@ class Workers:
         self._directory = directory
         self._strongest = strongest
         self._limits = limits
-        self._programs = [] if office is None else [str(_installation(Path(office)))]
+        self._readable = [*_users_fonts().values(), *([] if office is None else [_installation(Path(office))])]
         self._spare: asyncio.Task[DocumentProcess] | None = None
         self._isolation = ""
 
     async def isolation(self) -> str:
-        """The kind of isolation that is in force, one of `sandbox`."""
+        """The kind of isolation that is in force, one of `sandbox.KINDS`.
+
+        Raises:
+            OSError: no process can be started.
+        """
         if not self._isolation:
-            self.start_ahead()
-            if self._spare is not None:
-                await asyncio.shield(self._spare)
+            self._spare = ready = self._spare or asyncio.create_task(self._start())
+            try:
+                await asyncio.shield(ready)
+            except OSError:
+                self._spare = None
+                raise
         return self._isolation
 
     def start_ahead(self) -> None:
@@ -126,11 +137,14 @@ class Workers:
         own = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
         for folder in own.values():
             folder.mkdir(parents=True, mode=0o700)
+        for name, fonts in _users_fonts().items():
+            (own["HOME"] / name).parent.mkdir(parents=True, exist_ok=True)
+            (own["HOME"] / name).symlink_to(fonts)
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         setup = {
             "directory": str(directory),
             "limits": asdict(self._limits),
-            "programs": self._programs,
+            "programs": [str(path) for path in self._readable],
             "strongest": self._strongest,
         }
         child = await asyncio.create_subprocess_exec(
@@ -159,6 +173,12 @@ async def _end(ready: "asyncio.Task[DocumentProcess]") -> None:
     ready.cancel()
     with contextlib.suppress(asyncio.CancelledError, OSError):
         await (await ready).close()
+
+
+def _users_fonts() -> dict[str, Path]:
+    """Directories of fonts of this user, by their names below the home directory."""
+    found = {name: Path.home() / name for name in (".fonts", ".local/share/fonts")}
+    return {name: path.resolve() for name, path in found.items() if path.is_dir()}
 
 
 def _installation(program: Path) -> Path:

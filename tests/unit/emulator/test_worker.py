@@ -12,7 +12,7 @@ import pytest
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.pages import RenderOptions
 from docpreview_emulator.requests import DEFAULTS
-from docpreview_emulator.sandbox import Limits
+from docpreview_emulator.sandbox import KINDS, Limits
 from docpreview_emulator.worker import DocumentProcess, Workers
 
 from .pdf_files import pdf
@@ -68,3 +68,27 @@ async def test_the_process_that_was_started_ahead_converts_the_next_document(wor
     (ahead,) = (path.name for path in (workers._directory).iterdir())
     async with workers.process() as process:
         assert process.directory.name == ahead
+
+
+@pytest.mark.parametrize("isolation", KINDS)
+async def test_fonts_of_the_user_are_seen_and_other_files_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    """A program within the walls lists them; it stands in for LibreOffice."""
+    home, out = tmp_path / "home", "profile/user/seen"
+    (home / ".fonts").mkdir(parents=True)
+    (home / ".fonts" / "mine.ttf").touch()
+    (home / "private").touch()
+    program = tmp_path / "office" / "soffice"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\nmkdir -p profile/user; ls -A ~/.fonts {home} > {out} 2>&1; id -u >> {out}; exit 0\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    workers = Workers(tmp_path / "work", LIMITS, str(program), isolation)
+    async with workers.process() as process:
+        await process.ask({"step": "profile", "program": str(program)}, 30)
+        seen = (process.directory / out).read_text()
+    assert "mine.ttf" in seen
+    assert ("private" in seen) == (isolation == "limits")
