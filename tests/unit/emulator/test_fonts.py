@@ -30,9 +30,9 @@ def _latin_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def latin(_latin_fonts: None, tmp_path: Path) -> AsyncIterator[Emulator]:
+async def latin(_latin_fonts: None, data_dir: Path) -> AsyncIterator[Emulator]:
     """An emulator on a machine that has fonts of Latin letters alone."""
-    async with Emulator(tmp_path / "data", settings=Settings(submit_delay=0.0, isolation="limits")) as running:
+    async with Emulator(data_dir, settings=Settings(submit_delay=0.0, isolation="limits")) as running:
         yield running
 
 
