@@ -46,7 +46,7 @@ OUTSIDE = Path("/tmp/docpreview-outside")  # noqa: S108 - where a document tries
 ANOTHER_BUCKET = "anotherbucket-1250000000"
 
 
-pytestmark = [pytest.mark.slow, needs_office]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), needs_office]
 
 
 class Listener:
@@ -92,15 +92,21 @@ async def all_ended(emulator: Emulator, documents: dict[str, bytes]) -> dict[str
     """The jobs of all documents, which are converted beside each other."""
 
     async def one(cloud: Cloud, name: str, data: bytes) -> tuple[str, Job]:
-        return name, await converted(emulator, cloud, name, data, f"{name}/${{SheetID}}/${{Number}}", TgtType="png")
+        emulator.put_object(BUCKET, REGION, name, data)
+        job_id = await cloud.job_id(name, f"{name}/${{SheetID}}/${{Number}}", TgtType="png")
+        return name, await emulator.wait_for_job(job_id, timeout=300)
 
     async with Cloud(emulator.url) as cloud:
         return dict(await asyncio.gather(*(one(cloud, *document) for document in documents.items())))
 
 
-async def test_documents_fetch_nothing_and_show_no_file_of_the_machine(listener: Listener, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["net", "disk"])
+async def test_documents_fetch_nothing_and_show_no_file_of_the_machine(
+    listener: Listener, tmp_path: Path, kind: str
+) -> None:
     """By links of each format, also in web pages and flat documents that are named `.doc` or `.xls`."""
-    documents = calling(Machine.of(tmp_path, listener.url))
+    every = calling(Machine.of(tmp_path, listener.url))
+    documents = {name: data for name, data in every.items() if name.startswith(kind)}
     async with Emulator(settings=TIGHT) as emulator:
         if await emulator.isolation() == LIMITS:
             pytest.skip("this machine offers neither namespaces nor Landlock")
@@ -157,8 +163,8 @@ def leaking(machine: Machine) -> dict[str, bytes]:
 async def test_a_document_that_exceeds_a_bound_fails_with_the_option_of_serve_in_its_message(
     name: str, data: bytes, code: str, option: str
 ) -> None:
-    async with Emulator(settings=TIGHT) as emulator, Cloud(emulator.url) as cloud:
-        job = await converted(emulator, cloud, name, data, "o/${SheetID}/${Number}", TgtType="png")
+    async with Emulator(settings=TIGHT) as emulator:
+        job = (await all_ended(emulator, {name: data}))[name]
         assert (job.state, job.code) == ("Failed", code)
         assert option in job.message
 
@@ -191,7 +197,7 @@ async def test_slow_documents_of_a_bucket_do_not_keep_those_of_another_waiting()
         made = await cloud.send(
             "POST", "/doc_jobs", host=host, headers={"content-type": XML}, body=create_body("line.txt")
         )
-        job = await emulator.wait_for_job(made.text("JobsDetail/JobId"))
+        job = await emulator.wait_for_job(made.text("JobsDetail/JobId"), timeout=200)
         assert job.state == "Success"
         assert {emulator.job(job_id).state for job_id in waiting} <= {"Submitted", "Running"}
 
@@ -218,7 +224,7 @@ async def test_the_server_answers_while_hostile_documents_are_converted_and_conv
         assert answers > 10
         assert {job.state for job in jobs.values()} <= {"Success", "Failed"}
         assert [name for name, job in jobs.items() if job.state == "Failed" and not job.message] == []
-        job = await converted(emulator, cloud, "letter.docx", letter(["one", "two"]), "o/${Number}")
+        job = (await all_ended(emulator, {"letter.docx": letter(["one", "two"])}))["letter.docx"]
         assert job.result is not None
         assert len(job.result.pages) == 2
     assert list((tmp_path / "data" / "work").iterdir()) == []
