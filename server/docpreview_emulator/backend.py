@@ -16,6 +16,7 @@ from docpreview_emulator.model import Credential
 from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import find_office
+from docpreview_emulator.private_files import private_folder
 from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.recording import Recorder
 from docpreview_emulator.sandbox import Limits
@@ -47,6 +48,7 @@ class Backend:
         self.office = find_office(settings.soffice)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)
+        private_folder(work)
         self.workers = Workers(work, _limits(settings), self.office, settings.isolation)
         turns, profile = Turns(settings.workers), directory / "office"
         converter = Converter(self.objects, self.workers, turns, profile=profile, settings=settings)

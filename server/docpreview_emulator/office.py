@@ -23,6 +23,9 @@ PROFILE = "profile"
 """The name of the profile's directory in that of the document."""
 
 _ENDED_EARLY = "ended early"
+_LONGEST_PASSWORD = 1000
+"""Characters of a password; a variable may not become too long, and no document has a longer one."""
+
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
@@ -75,7 +78,7 @@ def convert(
     """
     password = process["DocPassword"]
     copy = source_for_office(source, suffix, password, directory)
-    report = _run(program, _task(copy, process, directory), directory)
+    report = _run(program, _task(copy, process, directory), password, directory)
     if "opened" not in report:
         if _ENDED_EARLY in report and not is_encrypted(source):
             raise OfficeCrashError
@@ -83,13 +86,14 @@ def convert(
     return _parts(report, suffix, process, directory)
 
 
-def _run(program: str, task: list[str], directory: Path) -> list[str]:
+def _run(program: str, task: list[str], password: str, directory: Path) -> list[str]:
     """Run the macro on a task; the lines that it reported."""
     task_file = directory / "task"
     task_file.touch(mode=0o600)
     task_file.write_text("\n".join(task) + "\n", encoding="utf-8")
     try:
-        ended = _soffice(program, directory, MACRO, DOCPREVIEW_TASK=task_file.as_uri())
+        passed_on = {"DOCPREVIEW_TASK": task_file.as_uri(), "DOCPREVIEW_PASSWORD": _code_units(password)}
+        ended = _soffice(program, directory, MACRO, **passed_on)
     finally:
         task_file.unlink(missing_ok=True)
     report = directory / "report"
@@ -117,8 +121,13 @@ def _task(copy: OfficeSource, process: Mapping[str, str], directory: Path) -> li
     if process["PaperDirection"] != "0":
         width, height = height, width
     places = [copy.path.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
-    password = process["DocPassword"].replace("\n", "").replace("\r", "")
-    return [*places, *copy[1:], password, process["Comments"], process["SheetId"], str(width), str(height)]
+    return [*places, *copy[1:], process["Comments"], process["SheetId"], str(width), str(height)]
+
+
+def _code_units(password: str) -> str:
+    """A password as numbers: what a variable with other characters means depends on the machine's locale."""
+    encoded = password[:_LONGEST_PASSWORD].encode("utf-16-be", "surrogatepass")
+    return " ".join(str(int.from_bytes(encoded[i : i + 2], "big")) for i in range(0, len(encoded), 2))
 
 
 def _parts(

@@ -135,8 +135,8 @@ class Workers:
     async def _start(self) -> DocumentProcess:
         directory = self._directory / uuid.uuid4().hex
         own = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
-        for folder in own.values():
-            folder.mkdir(parents=True, mode=0o700)
+        for folder in (directory, *own.values()):
+            folder.mkdir(mode=0o700)
         for name, fonts in _users_fonts().items():
             (own["HOME"] / name).parent.mkdir(parents=True, exist_ok=True)
             (own["HOME"] / name).symlink_to(fonts)
@@ -155,6 +155,7 @@ class Workers:
             stderr=asyncio.subprocess.DEVNULL,
             limit=_LONGEST_LINE,
             start_new_session=True,
+            umask=0o077,
         )
         process = DocumentProcess(child, directory)
         try:

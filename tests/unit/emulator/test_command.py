@@ -154,6 +154,14 @@ def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
     assert "--allow-remote" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--submit-delay", "--run-delay", "--list-delay"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_delay_that_is_no_number_of_seconds_is_refused(option: str, seconds: str) -> None:
+    done = subprocess.run([*COMMAND, "--port", "0", option, seconds], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr
+
+
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
     """The line names the file."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)

@@ -13,9 +13,6 @@ from .office_jobs import converted, needs_office
 from .test_rendering import image, targets
 
 LONG = [[f"row {n}"] for n in range(120)]
-SECRET = (
-    Path(__file__).with_name("secrets") / "secret.doc"
-)  # written by LibreOffice as Word 97 under the password "pass"
 BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
 
 

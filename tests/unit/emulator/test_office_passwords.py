@@ -76,6 +76,14 @@ async def test_an_encrypted_document_does_not_open_with_another_password(
 
 
 @needs_office
+async def test_a_password_may_have_characters_of_any_script(emulator: Emulator, cloud: Cloud) -> None:
+    """Whatever the locale of the machine is. `unicode.odt` was written by LibreOffice, with this password."""
+    document = ("secret.doc", (SECRETS / "unicode.odt").read_bytes(), "o/${Number}")
+    assert (await converted(emulator, cloud, *document, DocPassword="pä-密码-😀")).code == "Success"
+    assert (await converted(emulator, cloud, *document, DocPassword="pä-密码")).code == "-3006"
+
+
+@needs_office
 @pytest.mark.parametrize(
     ("key", "data", "code"),
     [
