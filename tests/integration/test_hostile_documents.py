@@ -13,9 +13,9 @@ from PIL import Image, ImageChops
 from docpreview_emulator import Emulator, Settings
 from docpreview_emulator.model import Job
 from docpreview_emulator.sandbox import LANDLOCK, LIMITS, NAMESPACES
-
-from .cloud_client import BUCKET, COS_HOST, REGION, XML, Cloud, create_body
-from .hostile_files import (
+from tests.programs import need
+from tests.unit.emulator.cloud_client import BUCKET, COS_HOST, REGION, XML, Cloud, create_body
+from tests.unit.emulator.hostile_files import (
     MAGENTA,
     Machine,
     calling,
@@ -29,9 +29,9 @@ from .hostile_files import (
     slow_workbook,
     zip_bomb,
 )
-from .office_files import letter
-from .office_jobs import converted, needs_office
-from .pdf_files import pdf
+from tests.unit.emulator.office_files import letter
+from tests.unit.emulator.office_jobs import converted
+from tests.unit.emulator.pdf_files import pdf
 
 TIGHT = Settings(
     submit_delay=0,
@@ -46,7 +46,12 @@ OUTSIDE = Path("/tmp/docpreview-outside")  # noqa: S108 - where a document tries
 ANOTHER_BUCKET = "anotherbucket-1250000000"
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), needs_office]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(autouse=True)
+def _office() -> None:
+    need("soffice")
 
 
 class Listener:
@@ -157,13 +162,14 @@ def leaking(machine: Machine) -> dict[str, bytes]:
         ("many.pdf", page_of_size(2_000, 2_000, 20), "ImageTooLarge", "100 megapixels together (--max-job-megapixels)"),
         ("slow.pdf", slow_pdf(), "ConversionTimeout", "6 s of CPU time (--max-cpu-time)"),
         ("slow.xlsx", slow_workbook(), "ConversionTimeout", "6 s of CPU time (--max-cpu-time)"),
-        ("deep.pdf", endless_pdf(), "-3075", "2048 MiB of memory (--max-memory)"),
+        ("deep.pdf", endless_pdf(), "-3075", "512 MiB of memory (--max-memory)"),
     ],
 )
 async def test_a_document_that_exceeds_a_bound_fails_with_the_option_of_serve_in_its_message(
     name: str, data: bytes, code: str, option: str
 ) -> None:
-    async with Emulator(settings=TIGHT) as emulator:
+    bounds = replace(TIGHT, max_memory=512, max_cpu_time=60) if name == "deep.pdf" else TIGHT
+    async with Emulator(settings=bounds) as emulator:
         job = (await all_ended(emulator, {name: data}))[name]
         assert (job.state, job.code) == ("Failed", code)
         assert option in job.message
