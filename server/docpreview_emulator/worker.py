@@ -136,7 +136,7 @@ class Workers:
         directory = self._directory / uuid.uuid4().hex
         own = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
         for folder in (directory, *own.values()):
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700, parents=True)
         for name, fonts in _users_fonts().items():
             (own["HOME"] / name).parent.mkdir(parents=True, exist_ok=True)
             (own["HOME"] / name).symlink_to(fonts)
