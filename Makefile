@@ -93,6 +93,10 @@ soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours,
 mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)
 	nice -n 5 $(BIN)/python -m tests.mutants $(MUTANTS)
 
+.PHONY: contact-sheet
+contact-sheet: $(READY) ## build/contact-sheet.png: what the emulator makes of documents of all families, to look at (needs LibreOffice)
+	$(BIN)/python -m tests.contact_sheet
+
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
