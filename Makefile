@@ -18,7 +18,7 @@ IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_EPOCH = $(shell git log -1 --format=%ct)
 SBOM_DIR ?= build/sbom
 
-.PHONY: help dev docs demo test test-rest check-docs test-all test-long clients soak check format generate lock bench bench-day clean
+.PHONY: help dev docs demo test test-rest check-docs test-all test-long clients soak check format generate lock bench bench-day bench-emulator clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,14 +59,14 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
-REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model tests/vendor
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
 	$(BIN)/pytest $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
 
-test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
+test-rest: $(READY) ## the others: clients in five languages, the vendor's SDKs, faults, chart, monitoring
 	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
 # The other blocks are loaded in `test`, and those in other languages compiled in `test-rest`; the list names the tests.
@@ -92,6 +92,10 @@ soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours,
 .PHONY: mutants
 mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)
 	nice -n 5 $(BIN)/python -m tests.mutants $(MUTANTS)
+
+.PHONY: contact-sheet
+contact-sheet: $(READY) ## build/contact-sheet.png: what the emulator makes of documents of all families, to look at (needs LibreOffice)
+	$(BIN)/python -m tests.contact_sheet
 
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .
@@ -217,6 +221,9 @@ bench: $(READY) ## comparisons against peers (one in Go, where Go is there), as 
 bench-day: $(READY) ## a realistic day of jobs: CPU and upstream requests of SDK, Go service and gateway, in three minutes
 	$(BIN)/python bench/day.py
 
+bench-emulator: $(READY) ## start-up, memory and answers of the emulator while it converts hostile documents, in two minutes
+	$(BIN)/python -m bench.emulator
+
 http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the contract of the port (it fails), and all candidates compared
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/http-clients pyreqwest==0.15.1 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
 	for name in pyreqwest httpx2; do \
@@ -225,4 +232,4 @@ http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the co
 
 clean: ## remove what the targets above made
 	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \
-	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules
+	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules tests/vendor/node/node_modules tests/vendor/php/vendor

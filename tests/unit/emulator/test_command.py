@@ -1,6 +1,7 @@
 """The command `docpreview-emulator`."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ import aiohttp
 import pytest
 
 from docpreview_emulator.__main__ import is_loopback
+from docpreview_emulator.sandbox import DESCRIPTIONS
 from tests.unit.emulator.cloud_client import COS_HOST, Cloud
+from tests.unit.emulator.office_jobs import needs_office
 from tests.unit.emulator.pdf_files import pdf
 
 COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
@@ -44,6 +47,25 @@ def test_serve_warns_of_what_the_machine_lacks_with_the_command_that_installs_it
     assert "apt-get install --no-install-recommends libreoffice-impress" in office
     assert fonts.startswith("warning: no font for Chinese, Japanese and Korean: ")
     assert "apt-get install fonts-noto-cjk" in fonts
+
+
+@needs_office
+async def test_serve_converts_documents_in_a_data_directory_that_is_named_relatively(tmp_path: Path) -> None:
+    """As the README does: `serve --data-dir ./cloud`."""
+    command, pipe = (*COMMAND, "--port", "0", "--data-dir", "./cloud"), asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, cwd=tmp_path)
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.readline()).decode().split()[-1]
+        async with Cloud(url) as cloud:
+            await cloud.put("notes.txt", b"text")
+            ended = await cloud.ended(await cloud.job_id("notes.txt", "o/${Number}.jpg"))
+            assert ended.text("JobsDetail/State") == "Success", ended.body
+            assert (await cloud.fetch("o/1.jpg")).body.startswith(b"\xff\xd8")
+    finally:
+        process.terminate()
+        await process.wait()
+    assert (tmp_path / "cloud" / "emulator.sqlite3").is_file()
 
 
 async def test_options_make_a_cloud_without_echo_with_late_lists_and_empty_pages() -> None:
@@ -132,6 +154,14 @@ def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
     assert "--allow-remote" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--submit-delay", "--run-delay", "--list-delay"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_delay_that_is_no_number_of_seconds_is_refused(option: str, seconds: str) -> None:
+    done = subprocess.run([*COMMAND, "--port", "0", option, seconds], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr
+
+
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
     """The line names the file."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
@@ -158,3 +188,15 @@ def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) 
 )
 def test_an_address_counts_as_loopback_only_on_this_machine(host: str, *, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_serve_says_which_isolation_of_documents_is_in_force_as_health_does() -> None:
+    command = [*COMMAND, "--port", "0", "--workers", "2", "--max-memory", "1024"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        told = process.stdout.readline()
+        with urlopen(f"{url}/_emulator/health") as response:  # noqa: S310 - loopback
+            isolation = json.load(response)["isolation"]
+        process.terminate()
+        assert told == f"documents are opened in processes {DESCRIPTIONS[isolation]}\n"
