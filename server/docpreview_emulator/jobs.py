@@ -74,12 +74,12 @@ class JobTable:
         with self._database.transaction() as connection:
             return [_job(row) for row in connection.execute("SELECT * FROM jobs ORDER BY created, sequence")]
 
-    def newest(self, limit: int, skip: int, state: str = "") -> list[Job]:
-        """Jobs of all buckets, newest first; with `state` those of that state only."""
+    def newest(self, limit: int, skip: int, state: str = "") -> list[tuple[str, str, float | None]]:
+        """Id, state and end of jobs of all buckets, newest first; with `state` those of that state only."""
         condition, values = ("WHERE state = ?", (state,)) if state else ("", ())
-        statement = f"SELECT * FROM jobs {condition} ORDER BY sequence DESC LIMIT ? OFFSET ?"  # noqa: S608
+        statement = f"SELECT job_id, state, ended FROM jobs {condition} ORDER BY sequence DESC LIMIT ? OFFSET ?"  # noqa: S608
         with self._database.transaction() as connection:
-            return [_job(row) for row in connection.execute(statement, (*values, limit, skip))]
+            return [tuple(row) for row in connection.execute(statement, (*values, limit, skip))]
 
     def page(self, bucket: Bucket, query: ListQuery) -> tuple[list[Job], str]:
         """One page of a bucket's jobs and the token of the next, which is empty at the end."""

@@ -8,9 +8,9 @@ import asyncio
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 20
 """Jobs, requests and callbacks of one page."""
+
+MOST_OF_CARD = 6
+"""Page images of a job of the overview."""
+
+MOST_CARDS = 200
+"""Jobs of the overview that are kept in memory."""
 
 MOST_PICTURES = 60
 """Page images of one page of a job."""
@@ -73,24 +79,34 @@ class Part:
         return self.number + 1 if self.number * self.size < self.total else None
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A job of the overview: its first images, and how many it has."""
+
+    job: Job
+    pictures: "list[Picture]"
+    count: int
+
+
 class Page:
     """The overview and the page of a job, as they are now."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        # The results of long documents take milliseconds to read, and the page is asked for once a second.
+        self._card = lru_cache(MOST_CARDS)(self._read_card)
 
-    async def overview(self, query: Mapping[str, str], host: str, health: Mapping[str, object]) -> str:
+    async def overview(self, query: Mapping[str, str], address: str, health: Mapping[str, object]) -> str:
         """The page `/`; `query` has the numbers of the parts of its lists, and the state of jobs that are shown."""
-        # In a thread: results of long documents take milliseconds to read.
-        return await asyncio.to_thread(self._overview, query, host, health)
+        return await asyncio.to_thread(self._overview, query, address, health)
 
-    def _overview(self, query: Mapping[str, str], host: str, health: Mapping[str, object]) -> str:
+    def _overview(self, query: Mapping[str, str], address: str, health: Mapping[str, object]) -> str:
         backend = self._backend
         state = query.get("state", "")
         counts = backend.jobs.counts()
         jobs = self._jobs(query, state if state in set(State) else "", counts)
         records, sent = backend.recorder.all(), list(backend.callbacks.records)
-        latest = backend.jobs.newest(1, 0)
+        latest = [self._card(*found).job for found in backend.jobs.newest(1, 0)]
         return self._render(
             "page_overview.html",
             jobs=jobs,
@@ -102,7 +118,7 @@ class Page:
             kinds=list(Kind),
             operations=list(Operation),
             bucket=latest[0].bucket if latest else FIRST_BUCKET,
-            host=host,
+            address=address,
             health=health,
             offset=backend.clock.offset_seconds,
             parts={name: query[name] for name in ("state", "jobs", "requests", "callbacks") if query.get(name)},
@@ -111,8 +127,15 @@ class Page:
     def _jobs(self, query: Mapping[str, str], state: str, counts: Mapping[str, int]) -> Part:
         total = counts.get(state, 0) if state else sum(counts.values())
         number = _number(query.get("jobs"), total, MOST_ROWS)
-        rows = self._backend.jobs.newest(MOST_ROWS, (number - 1) * MOST_ROWS, state)
-        return Part(rows, number, MOST_ROWS, total)
+        found = self._backend.jobs.newest(MOST_ROWS, (number - 1) * MOST_ROWS, state)
+        return Part([self._card(*each) for each in found], number, MOST_ROWS, total)
+
+    def _read_card(self, job_id: str, _state: str, _ended: float | None) -> Card:
+        """The card of a job, which stays the same until its state or its end changes."""
+        job = self._backend.jobs.get(job_id)
+        count, pictures = _count(job), _pictures(job, 0, MOST_OF_CARD)
+        result = job.result and replace(job.result, pages=())
+        return Card(replace(job, result=result), pictures, count)
 
     async def job(self, job_id: str, query: Mapping[str, str]) -> str | None:
         """The page of one job; None: there is no such job."""
@@ -123,10 +146,10 @@ class Page:
             job = self._backend.jobs.get(job_id)
         except ControlError:
             return None
-        pictures = _pictures(job)
-        number = _number(query.get("pages"), len(pictures), MOST_PICTURES)
-        rows = pictures[(number - 1) * MOST_PICTURES : number * MOST_PICTURES]
-        return self._render("page_job.html", job=job, pictures=Part(rows, number, MOST_PICTURES, len(pictures)))
+        total = _count(job)
+        number = _number(query.get("pages"), total, MOST_PICTURES)
+        rows = _pictures(job, (number - 1) * MOST_PICTURES, MOST_PICTURES)
+        return self._render("page_job.html", job=job, pictures=Part(rows, number, MOST_PICTURES, total))
 
     def missing(self, what: str) -> str:
         """The page that says that something is not there."""
@@ -147,7 +170,6 @@ class Page:
         environment.filters.update(
             tone=lambda state: _TONES.get(state, "quiet"),
             document=lambda job: posixpath.basename(job.spec.input_object),
-            pictures=_pictures,
             options=_options,
             origin=_origin,
             time=_time,
@@ -169,9 +191,12 @@ class Picture:
     is_image: bool
 
 
-def _pictures(job: Job) -> list[Picture]:
-    if job.result is None:
-        return []
+def _count(job: Job) -> int:
+    return 0 if job.result is None else len(job.result.pages)
+
+
+def _pictures(job: Job, first: int, limit: int) -> list[Picture]:
+    pages = () if job.result is None else job.result.pages[first : first + limit]
     is_image = job.spec.process["TgtType"].lower() != "pdf"
     return [
         Picture(
@@ -179,7 +204,7 @@ def _pictures(job: Job) -> list[Picture]:
             f"page {page.page_no}" if page.picture_number is None else f"sheet {page.page_no}, {page.picture_number}",
             is_image,
         )
-        for index, page in enumerate(job.result.pages)
+        for index, page in enumerate(pages, first)
     ]
 
 

@@ -38,7 +38,9 @@ class _PageRoutes:
         self._looking = asyncio.Lock()
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
-        return _html(await self._page.overview(request.query, request.host, await self._found()))
+        return _html(
+            await self._page.overview(request.query, f"{request.scheme}://{request.host}", await self._found())
+        )
 
     async def job(self, request: web.Request) -> web.StreamResponse:
         job_id = request.match_info["job_id"]

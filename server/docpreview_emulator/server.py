@@ -11,7 +11,7 @@ from docpreview_emulator.clock import http_date
 from docpreview_emulator.cors import cors_headers, preflight
 from docpreview_emulator.delivery import DROPPED, answer_without_processing, deliver, faulty_answer
 from docpreview_emulator.errors import CloudError, StorageError
-from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
+from docpreview_emulator.exchange import OBJECT_PREFIX, Answer, Exchange, read_exchange, refusal
 from docpreview_emulator.faults import Fault, Kind, Operation
 from docpreview_emulator.hosts import Service
 from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_headers, masked_query, masked_text
@@ -133,7 +133,17 @@ class _CloudHandler:
             "Content-Type": answer.content_type,
             **cors_headers(exchange, origins),
             **answer.headers,
+            **_confinement(exchange, answer),
         }
+
+
+def _confinement(exchange: Exchange, answer: Answer) -> dict[str, str]:
+    """Headers that keep scripts in objects away from the emulator's page, which browsers open at the same address."""
+    if not exchange.source.raw_path.startswith(OBJECT_PREFIX):
+        return {}
+    # Browsers show no PDF in a sandbox; it has no access to the page anyway.
+    sandbox = {} if answer.content_type == "application/pdf" else {"Content-Security-Policy": "sandbox"}
+    return {"X-Content-Type-Options": "nosniff", **sandbox}
 
 
 def _reply(exchange: Exchange, answer: Answer) -> str:

@@ -327,6 +327,22 @@ async def test_an_output_that_somebody_replaced_by_markup_is_not_served(emulator
     assert (await visitor.fetch(f"/jobs/{job_id}/pages/3"))[0] == 200
 
 
+@pytest.mark.parametrize(("kind", "policy"), [("text/html", "sandbox"), ("application/pdf", None)])
+async def test_an_object_that_a_browser_opens_cannot_use_the_page_with_its_scripts(
+    cloud: Cloud, kind: str, policy: str | None
+) -> None:
+    """It is at the same address as the page. At the cloud's own hosts objects are as the cloud has them."""
+    await cloud.send(
+        "PUT", "/a.html", host=COS_HOST, headers={"content-type": kind}, body=b"<script>fetch('/')</script>"
+    )
+    signed = cloud.signer.sign("GET", "/a.html", {}, {"host": COS_HOST})
+    opened = await cloud.raw("GET", f"/_emulator/objects/{COS_HOST}/a.html", params=signed)
+    assert (opened.status, opened.headers["Content-Type"]) == (200, kind)
+    assert opened.headers.get("Content-Security-Policy") == policy
+    assert opened.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Content-Security-Policy" not in (await cloud.fetch("a.html")).headers
+
+
 async def test_a_job_that_is_not_there_is_a_page_that_says_so(visitor: Visitor) -> None:
     page = await visitor.open("/jobs/d00")
     assert page.status == 404
