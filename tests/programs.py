@@ -15,6 +15,7 @@ import pytest
 _APT = "apt-get install -y --no-install-recommends"
 PROGRAMS = {
     "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core",
+    "pdfinfo": f"{_APT} poppler-utils",
     "redis-server": f"{_APT} redis-server",
     "prometheus": f"{_APT} prometheus",
     "promtool": f"{_APT} prometheus",

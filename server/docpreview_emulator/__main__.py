@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import re
 import signal
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ import typer
 from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
+from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 _ORIGIN = re.compile(r"https?://[^/\s]+")
@@ -49,51 +51,62 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_DEFAULTS = Settings()
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
+]
+SecretKey = Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)]
+EmptyPages = Annotated[int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)]
+Strict = Annotated[bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."),
+]
+Workers = Annotated[int, typer.Option(help="Documents that are converted at the same time.", min=1)]
+ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1)]
+MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
+MaxMemory = Annotated[int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512)]
+MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1)]
+MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1)]
+MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1)]
+MaxJobMegapixels = Annotated[int, typer.Option(help="Megapixels that all images of a document may have.", min=1)]
+
+
 @app.command()
 def serve(  # noqa: PLR0913 - one argument for each option of the command
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
-    ] = None,
+    data_dir: DataDir = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
-    secret_key: Annotated[
-        str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
-    ] = DEFAULT_CREDENTIAL.secret_key,
+    secret_key: SecretKey = DEFAULT_CREDENTIAL.secret_key,
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
     submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
     run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
     list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
-    empty_pages: Annotated[
-        int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
-    ] = 0,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")
-    ] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."
-        ),
-    ] = None,
+    empty_pages: EmptyPages = 0,
+    strict: Strict = False,
+    cors_origin: CorsOrigin = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
+    workers: Workers = _DEFAULTS.workers,
+    conversion_timeout: ConversionTimeout = _DEFAULTS.conversion_timeout,
+    max_cpu_time: MaxCpuTime = _DEFAULTS.max_cpu_time,
+    max_memory: MaxMemory = _DEFAULTS.max_memory,
+    max_files: MaxFiles = _DEFAULTS.max_files,
+    max_unpacked: MaxUnpacked = _DEFAULTS.max_unpacked,
+    max_page_megapixels: MaxPageMegapixels = _DEFAULTS.max_page_megapixels,
+    max_job_megapixels: MaxJobMegapixels = _DEFAULTS.max_job_megapixels,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
+    given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
-    settings = Settings(
-        submit_delay=submit_delay,
-        run_delay=run_delay,
-        list_delay=list_delay,
-        empty_pages=empty_pages,
-        echo_user_data=not no_echo,
-        strict=strict,
-        cors_origins=_origins(cors_origin or []),
-    )
+    named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
+    origins = _origins(cors_origin or [])
+    settings = Settings(echo_user_data=not no_echo, cors_origins=origins, **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))
@@ -116,6 +129,7 @@ async def _serve(emulator: Emulator) -> None:
         loop.add_signal_handler(number, stop.set)
     async with emulator:
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()

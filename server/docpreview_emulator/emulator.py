@@ -114,7 +114,7 @@ class Emulator:
 
     async def shortcomings(self) -> list[str]:
         """What this machine lacks for documents of some kinds, and the command that installs it."""
-        return await shortcomings(self._backend.office.program)
+        return await shortcomings(self._backend.office)
 
     # Requests and jobs
 
@@ -171,6 +171,13 @@ class Emulator:
     def callbacks(self) -> list[CallbackRecord]:
         """The newest callbacks that were sent, in the order of their answers."""
         return list(self._backend.callbacks.records)
+
+    async def isolation(self) -> str:
+        """The isolation of documents that is in force: namespaces, landlock or limits (`sandbox`).
+
+        It is to be awaited in the emulator's own event loop.
+        """
+        return await self._backend.workers.isolation()
 
     # Controls
 

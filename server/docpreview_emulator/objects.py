@@ -164,9 +164,10 @@ class ObjectTable:
     def page(self, bucket: Bucket, query: KeyQuery) -> KeyPage[StoredObject]:
         """A page of the bucket's objects, in order of their keys' bytes."""
         statement = (
-            "SELECT * FROM objects WHERE bucket = ? AND region = ? AND key > ? AND substr(key, 1, ?) = ? ORDER BY key"
+            "SELECT * FROM objects WHERE bucket = ? AND region = ? AND key > ? AND key >= ? AND substr(key, 1, ?) = ?"
+            " ORDER BY key"
         )
-        values = (bucket.name, bucket.region, query.marker, len(query.prefix), query.prefix)
+        values = (bucket.name, bucket.region, query.marker, query.prefix, len(query.prefix), query.prefix)
         with self._database.transaction() as connection:
             rows = connection.execute(statement, values)
             return page_of(((row["key"], _object(row)) for row in rows), query)

@@ -9,7 +9,6 @@ from aiohttp import web
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.fonts import has_cjk_fonts
 from docpreview_emulator.hosts import Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
@@ -46,9 +45,10 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
 
 
 async def health(backend: Backend) -> dict[str, object]:
-    """What the emulator found on its machine to render with."""
-    office = backend.office.program is not None
-    return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
+    """What the emulator found on its machine to render with, and the isolation of documents."""
+    isolation = await backend.workers.isolation()
+    found = {"libreoffice": backend.office is not None, "cjk_fonts": await backend.cjk_fonts()}
+    return {"status": "ok", **found, "isolation": isolation}
 
 
 def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:

@@ -124,7 +124,7 @@ async def test_an_encrypted_package_without_a_password_is_told_from_a_damaged_do
 @needs_office
 async def test_a_conversion_that_takes_too_long_is_a_failed_job() -> None:
     """LibreOffice is killed."""
-    settings = Settings(submit_delay=0, office_timeout=0.05)
+    settings = Settings(submit_delay=0, conversion_timeout=0.05)
     async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
         job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
         assert (job.state, job.code) == ("Failed", "ConversionTimeout")
