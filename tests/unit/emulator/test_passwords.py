@@ -18,7 +18,7 @@ from .office_files import letter
 from .pdf_files import encrypted_pdf, pdf
 
 PASSWORD = "correct horse battery"
-DOCUMENT = Path(__file__).with_name("secret.doc").read_bytes()
+DOCUMENT = (Path(__file__).with_name("secrets") / "secret.doc").read_bytes()
 WIRE = {"content-type": "application/xml"}
 SUBMITTED = Settings(submit_delay=3600)
 
