@@ -40,7 +40,7 @@ class ObjectRoutes:
         """
         bucket, key, subresource = exchange.cloud.bucket, exchange.path[1:], _subresource(exchange)
         if bucket is None:
-            raise CloudError(501, "NotImplemented", "The emulator has no lists of buckets: name one in the host.")
+            return self._buckets.list_all(exchange, subresource)
         if not key:
             return await self._buckets.answer(exchange, bucket, subresource)
         self._backend.queues.check(bucket)

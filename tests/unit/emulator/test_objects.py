@@ -243,4 +243,4 @@ async def test_sub_resources_and_other_methods_are_refused_with_their_names(clou
         assert (reply.status, reply.text("Code")) == (501, "NotImplemented")
         assert reply.text("Message").endswith(": acl.")
         assert (await cloud.send("POST", path, host=COS_HOST, body=b"")).text("Code") == "MethodNotAllowed"
-    assert (await cloud.send("GET", "/", host=f"cos.{REGION}.myqcloud.com")).text("Code") == "NotImplemented"
+    assert (await cloud.send("PUT", "/", host=f"cos.{REGION}.myqcloud.com")).text("Code") == "NotImplemented"
