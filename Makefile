@@ -18,7 +18,7 @@ IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_EPOCH = $(shell git log -1 --format=%ct)
 SBOM_DIR ?= build/sbom
 
-.PHONY: help dev docs demo test test-rest check-docs test-all test-long clients soak check format generate lock bench bench-day clean
+.PHONY: help dev docs demo test test-rest check-docs test-all test-long clients soak check format generate lock bench bench-day bench-emulator clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -216,6 +216,9 @@ bench: $(READY) ## comparisons against peers (one in Go, where Go is there), as 
 
 bench-day: $(READY) ## a realistic day of jobs: CPU and upstream requests of SDK, Go service and gateway, in three minutes
 	$(BIN)/python bench/day.py
+
+bench-emulator: $(READY) ## start-up, memory and answers of the emulator while it converts hostile documents, in two minutes
+	$(BIN)/python -m bench.emulator
 
 http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the contract of the port (it fails), and all candidates compared
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/http-clients pyreqwest==0.15.1 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5

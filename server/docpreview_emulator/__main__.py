@@ -3,8 +3,12 @@
 import asyncio
 import ipaddress
 import logging
+import math
+import os
 import re
+import shutil
 import signal
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +18,7 @@ import typer
 from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
+from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 _ORIGIN = re.compile(r"https?://[^/\s]+")
@@ -49,54 +54,91 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds.")
+    return seconds
+
+
+_DEFAULTS = Settings()
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
+]
+SecretKey = Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)]
+EmptyPages = Annotated[int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)]
+Strict = Annotated[bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")]
+CorsOrigin = Annotated[
+    list[str] | None,
+    typer.Option(help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."),
+]
+Workers = Annotated[int, typer.Option(help="Documents that are converted at the same time.", min=1)]
+ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1)]
+MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
+MaxMemory = Annotated[int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512)]
+MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1)]
+MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1)]
+MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1)]
+MaxJobMegapixels = Annotated[int, typer.Option(help="Megapixels that all images of a document may have.", min=1)]
+ControlHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="DOCPREVIEW_EMULATOR_CONTROL_HOST",
+        help="Another name by which the page and /_emulator/ may be called; may be repeated.",
+    ),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")]
+CaOut = Annotated[
+    Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
+]
+SubmitDelay = Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0, callback=_finite)]
+RunDelay = Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0, callback=_finite)]
+ListDelay = Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0, callback=_finite)]
+
+
 @app.command()
 def serve(  # noqa: PLR0913 - one argument for each option of the command
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
-    ] = None,
+    data_dir: DataDir = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
+    control_host: ControlHost = None,
+    tls: Tls = False,
+    ca_out: CaOut = None,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
-    secret_key: Annotated[
-        str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
-    ] = DEFAULT_CREDENTIAL.secret_key,
+    secret_key: SecretKey = DEFAULT_CREDENTIAL.secret_key,
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
-    submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
-    run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
-    list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
-    empty_pages: Annotated[
-        int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
-    ] = 0,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Only buckets that were created exist, each in its region.")
-    ] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."
-        ),
-    ] = None,
+    submit_delay: SubmitDelay = _DEFAULTS.submit_delay,
+    run_delay: RunDelay = 0.0,
+    list_delay: ListDelay = 0.0,
+    empty_pages: EmptyPages = 0,
+    strict: Strict = False,
+    cors_origin: CorsOrigin = None,
     no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
+    workers: Workers = _DEFAULTS.workers,
+    conversion_timeout: ConversionTimeout = _DEFAULTS.conversion_timeout,
+    max_cpu_time: MaxCpuTime = _DEFAULTS.max_cpu_time,
+    max_memory: MaxMemory = _DEFAULTS.max_memory,
+    max_files: MaxFiles = _DEFAULTS.max_files,
+    max_unpacked: MaxUnpacked = _DEFAULTS.max_unpacked,
+    max_page_megapixels: MaxPageMegapixels = _DEFAULTS.max_page_megapixels,
+    max_job_megapixels: MaxJobMegapixels = _DEFAULTS.max_job_megapixels,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
+    given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
+    if ca_out is not None and not tls:
+        raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.umask(0o077)  # for the files of libraries and of LibreOffice, too
     credentials = [Credential(secret_id, secret_key, token)]
-    settings = Settings(
-        submit_delay=submit_delay,
-        run_delay=run_delay,
-        list_delay=list_delay,
-        empty_pages=empty_pages,
-        echo_user_data=not no_echo,
-        strict=strict,
-        cors_origins=_origins(cors_origin or []),
-    )
+    named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
+    named |= {"echo_user_data": not no_echo, "control_hosts": tuple(control_host or ())}
+    settings = Settings(cors_origins=_origins(cors_origin or []), **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
-        asyncio.run(_serve(emulator))
+        asyncio.run(_serve(emulator, tls=tls, ca_out=ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
@@ -109,16 +151,26 @@ def _origins(given: list[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-async def _serve(emulator: Emulator) -> None:
+async def _serve(emulator: Emulator, *, tls: bool, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with emulator:
+        if ca_out is not None:
+            _publish(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        if tls:
+            typer.echo(f"by TLS, too, for clients that trust the authority in {ca_out or emulator.ca_file}")
+        typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()
+
+
+def _publish(certificate: Path, copy: Path) -> None:
+    shutil.copyfile(certificate, copy)
+    copy.chmod(0o644)  # it is no secret, and the programs that trust it may be another user's
 
 
 def main() -> None:

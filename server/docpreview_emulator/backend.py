@@ -1,5 +1,6 @@
 """The emulator's parts behind the HTTP routes, built and closed in one place."""
 
+import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +10,22 @@ from docpreview_emulator.clock import Clock
 from docpreview_emulator.conversion import Converter
 from docpreview_emulator.database import Database
 from docpreview_emulator.faults import ActiveFaults
+from docpreview_emulator.fonts import has_cjk_fonts
 from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Credential
 from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
-from docpreview_emulator.office import OfficeConverter
+from docpreview_emulator.office import find_office
+from docpreview_emulator.private_files import private_folder
 from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.recording import Recorder
+from docpreview_emulator.sandbox import Limits
 from docpreview_emulator.scheduler import Scheduler
 from docpreview_emulator.settings import Settings
-from docpreview_emulator.worker import RenderWorker
+from docpreview_emulator.turns import Turns
+from docpreview_emulator.worker import Workers
+
+MEBIBYTE = 1024 * 1024
 
 
 class Backend:
@@ -37,13 +44,22 @@ class Backend:
         self.queues = QueueTable(self.database, clock, strict=settings.strict)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
         self.multiparts = MultipartTable(self.database, self.objects, directory / "objects", clock)
-        self.worker = RenderWorker(settings.render_timeout)
+        self._cjk_fonts: asyncio.Future[bool | None] | None = None
+        self.office = find_office(settings.soffice)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)
-        self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
-        converter = Converter(self.objects, self.worker, self.office, work)
+        private_folder(work)
+        self.workers = Workers(work, _limits(settings), self.office, settings.isolation)
+        turns, profile = Turns(settings.workers), directory / "office"
+        converter = Converter(self.objects, self.workers, turns, profile=profile, settings=settings)
         self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
+
+    async def cjk_fonts(self) -> bool | None:
+        """As `fonts.has_cjk_fonts`, asked once: `health` is quick."""
+        if self._cjk_fonts is None:
+            self._cjk_fonts = asyncio.ensure_future(has_cjk_fonts())
+        return await asyncio.shield(self._cjk_fonts)
 
     def start(self) -> None:
         """Clean up after an earlier emulator and resume its jobs."""
@@ -55,10 +71,16 @@ class Backend:
         """Stop all jobs; their state stays on disk."""
         await self.scheduler.close()
         await self.callbacks.close()
-        await self.worker.close()
+        await self.workers.close()
+        if self._cjk_fonts is not None:
+            await asyncio.wait([self._cjk_fonts])
         self.database.close()
 
     def set_queue_active(self, queue_id: str, *, active: bool) -> None:
         """Pause or resume a queue and its waiting jobs; `Scheduler.start_waiting` is for the caller."""
         self.queues.set_active(queue_id, active=active)
         self.jobs.set_paused(queue_id, paused=not active)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_memory * MEBIBYTE, settings.max_cpu_time, settings.max_files * MEBIBYTE)

@@ -1,6 +1,7 @@
 ' The part of a conversion that runs inside LibreOffice: open one document, write it (or each of its sheets) as PDF.
-' The task is a file of lines named by DOCPREVIEW_TASK, so that a password never stands on a command line; what came of
-' it goes to the file that the task names. Macros of the document itself never run, and its links are not followed.
+' The task is a file of lines named by DOCPREVIEW_TASK; what came of it goes to the file that the task names. A password
+' is in a variable, since command lines and files have other readers. Macros of the document itself never run, and its
+' links are not followed.
 
 Const NOTHING_RUNS = 0
 Const NO_UPDATES = 0
@@ -41,15 +42,25 @@ Sub ReadTask()
   reader = CreateUnoService("com.sun.star.io.TextInputStream")
   reader.setInputStream(fileAccess.openFileRead(Environ("DOCPREVIEW_TASK")))
   reader.setEncoding("UTF-8")
-  ReDim Task(10) As String
-  For count = 0 To 10
+  ReDim Task(8) As String
+  For count = 0 To 8
     If Not reader.isEOF() Then Task(count) = reader.readLine()
   Next
   reader.closeInput()
 End Sub
 
+' The password comes as numbers of characters in a variable, so that no file has it.
+Function Password() As String
+  Dim found As String
+  Dim number
+  For Each number In Split(Environ("DOCPREVIEW_PASSWORD"), " ")
+    If number <> "" Then found = found & Chr(CLng(number))
+  Next
+  Password = found
+End Function
+
 Function ShowsComments() As Boolean
-  ShowsComments = (Task(6) = "1")
+  ShowsComments = (Task(5) = "1")
 End Function
 
 ' Notes of text documents in the margin: versions without ExportNotesInMargin draw them as the option of prints says.
@@ -76,8 +87,8 @@ Function LoadArguments()
   arguments(3).Value = Task(3)
   arguments(4).Name = IIf(Task(4) = "", "Ignored", "FilterOptions")
   arguments(4).Value = Task(4)
-  arguments(5).Name = IIf(Task(5) = "", "Ignored", "Password")
-  arguments(5).Value = Task(5)
+  arguments(5).Name = IIf(Password() = "", "Ignored", "Password")
+  arguments(5).Value = Password()
   LoadArguments = arguments()
 End Function
 
@@ -118,7 +129,7 @@ End Sub
 
 Sub ExportSheets(document)
   Dim sheet, index, wanted
-  wanted = CLng(Task(7))
+  wanted = CLng(Task(6))
   Report("sheets " & document.Sheets.Count)
   For index = 0 To document.Sheets.Count - 1
     sheet = document.Sheets.getByIndex(index)
@@ -144,9 +155,9 @@ End Function
 Sub SetPaper(document, sheet)
   Dim style
   style = document.StyleFamilies.getByName("PageStyles").getByName(sheet.PageStyle)
-  style.IsLandscape = (CLng(Task(8)) > CLng(Task(9)))
-  style.Width = CLng(Task(8))
-  style.Height = CLng(Task(9))
+  style.IsLandscape = (CLng(Task(7)) > CLng(Task(8)))
+  style.Width = CLng(Task(7))
+  style.Height = CLng(Task(8))
   style.PrintAnnotations = False
 End Sub
 

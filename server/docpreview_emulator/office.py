@@ -1,15 +1,13 @@
 """Conversion of presentations, text documents and spreadsheets to PDF by LibreOffice, when it is installed.
 
-LibreOffice runs as a process of its own, for one document at a time, with a profile of its own, and is killed with its
-children when it takes too long. Inside it runs `convert.bas`: that way a workbook is written sheet by sheet, a password
-stays off the command line, and macros and links of a document are disabled.
+Runs in the process of one document (`document_process`), whose walls are those of LibreOffice too. It gets a copy of a
+profile. Inside of LibreOffice runs `convert.bas`: that way a workbook is written sheet by sheet, a password stays off
+the command line, and macros of a document are disabled.
 """
 
-import asyncio
-import contextlib
 import os
 import shutil
-import signal
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,21 @@ from docpreview_emulator.office_profile import prepare
 from docpreview_emulator.office_sources import copy_for_office, import_filter, is_encrypted_package
 
 MACRO = "macro:///Standard.Convert.Main"
+PROFILE = "profile"
+"""The name of the profile's directory in that of the document."""
+
+_ENDED_EARLY = "ended early"
+_LONGEST_PASSWORD = 1000
+"""Characters of a password; a variable may not become too long, and no document has a longer one."""
+
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
 _PAPERS = {"0": (21000, 29700), "1": (42000, 59400), "2": (84100, 118900)}
+
+
+class OfficeCrashError(Exception):
+    """LibreOffice did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,80 +45,74 @@ class Part:
     """Sentences on what its pages do not show; they reach the job's message and the log."""
 
 
-class OfficeConverter:
-    """Converts documents; `program` is LibreOffice, None when it is not installed, `timeout` is in seconds."""
+def find_office(program: str | None) -> str | None:
+    """LibreOffice's program; None: it is not installed. Unset searches the PATH, "" disables it."""
+    found = shutil.which("soffice") or shutil.which("libreoffice") if program is None else program
+    return found or None
 
-    def __init__(self, program: str | None, timeout: float, directory: Path) -> None:
-        found = shutil.which("soffice") or shutil.which("libreoffice") if program is None else program
-        self.program = found or None
-        self._timeout = timeout
-        self._profile = directory
-        self._lock = asyncio.Lock()
 
-    async def convert(
-        self, source: Path, suffix: str, process: Mapping[str, str], directory: Path
-    ) -> tuple[list[Part], int | None]:
-        """The PDFs that a document becomes, and for a workbook the number of its sheets.
+def create_profile(program: str, directory: Path) -> None:
+    """Have LibreOffice make a profile, for copies; it fills a new one on its first run."""
+    profile = directory / PROFILE
+    prepare(profile, complete=False)
+    _soffice(program, directory, "--terminate_after_init")
+    prepare(profile, complete=True)
 
-        Args:
-            source: the document.
-            suffix: its suffix, one that `formats` knows.
-            process: the job's `DocProcess` values.
-            directory: the working directory; the caller removes it.
 
-        Raises:
-            JobFailure: there is no LibreOffice, or it cannot convert the document, or not in time.
-        """
-        if self.program is None:
-            raise JobFailure(
-                "-3011", f"Unsupported file type: {suffix} (LibreOffice is not installed beside the emulator)."
-            )
-        encrypted = is_encrypted_package(source)
-        if encrypted and not process["DocPassword"]:
-            raise JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
-        copy = copy_for_office(source, suffix, directory)
-        async with self._lock:
-            report = await self._run(self.program, _task(copy, suffix, process, directory), directory)
-        # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
-        if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
-            raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
-        return _parts(report, suffix, process, directory)
+def convert(
+    program: str, source: Path, suffix: str, process: Mapping[str, str], directory: Path
+) -> tuple[list[Part], int | None]:
+    """The PDFs that a document becomes, and for a workbook the number of its sheets.
 
-    async def _run(self, program: str, task: list[str], directory: Path) -> list[str]:
-        """Run the macro on a task; the lines that it reported."""
-        task_file = directory / "task"
-        task_file.touch(mode=0o600)
-        task_file.write_text("\n".join(task) + "\n", encoding="utf-8")
-        try:
-            async with asyncio.timeout(self._timeout):
-                if await asyncio.to_thread(prepare, self._profile, complete=False):
-                    await self._soffice(program, "--terminate_after_init")
-                    await asyncio.to_thread(prepare, self._profile, complete=True)
-                await self._soffice(program, MACRO, DOCPREVIEW_TASK=task_file.as_uri())
-        except TimeoutError:
-            raise JobFailure("ConversionTimeout", f"The conversion took more than {self._timeout:g} s.") from None
-        finally:
-            task_file.unlink(missing_ok=True)
-        report = directory / "report"
-        return report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    Args:
+        program: LibreOffice.
+        source: the document.
+        suffix: its suffix, one that `formats` knows.
+        process: the job's `DocProcess` values.
+        directory: the working directory, with a profile.
 
-    async def _soffice(self, program: str, *arguments: str, **environment: str) -> None:
-        """Run LibreOffice to its end; when this call is cancelled, all of its processes are killed."""
-        child = await asyncio.create_subprocess_exec(
-            program,
-            *(*_OPTIONS, f"-env:UserInstallation={self._profile.as_uri()}", *arguments),
-            env={**os.environ, **environment},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            await child.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+    Raises:
+        JobFailure: LibreOffice cannot convert the document.
+        OfficeCrashError: it crashed, or was ended by a limit.
+    """
+    encrypted = is_encrypted_package(source)
+    if encrypted and not process["DocPassword"]:
+        raise JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
+    copy = copy_for_office(source, suffix, directory)
+    report = _run(program, _task(copy, suffix, process, directory), process["DocPassword"], directory)
+    # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
+    if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
+        raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
+    return _parts(report, suffix, process, directory)
+
+
+def _run(program: str, task: list[str], password: str, directory: Path) -> list[str]:
+    """Run the macro on a task; the lines that it reported."""
+    task_file = directory / "task"
+    task_file.touch(mode=0o600)
+    task_file.write_text("\n".join(task) + "\n", encoding="utf-8")
+    try:
+        passed_on = {"DOCPREVIEW_TASK": task_file.as_uri(), "DOCPREVIEW_PASSWORD": _code_units(password)}
+        ended = _soffice(program, directory, MACRO, **passed_on)
+    finally:
+        task_file.unlink(missing_ok=True)
+    report = directory / "report"
+    lines = report.read_text(encoding="utf-8").split("\n") if report.exists() else []
+    return lines if ended == 0 else [*lines, _ENDED_EARLY]
+
+
+def _soffice(program: str, directory: Path, *arguments: str, **environment: str) -> int:
+    """Run LibreOffice to its end; how it ended."""
+    profile = (directory / PROFILE).as_uri()
+    return subprocess.run(  # noqa: S603 - the program that was found, and options of our own
+        [program, *_OPTIONS, f"-env:UserInstallation={profile}", *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=directory,
+        check=False,
+    ).returncode
 
 
 def _task(copy: Path, suffix: str, process: Mapping[str, str], directory: Path) -> list[str]:
@@ -119,8 +122,13 @@ def _task(copy: Path, suffix: str, process: Mapping[str, str], directory: Path) 
         width, height = height, width
     name, options = import_filter(suffix)
     places = [copy.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
-    password = process["DocPassword"].replace("\n", "").replace("\r", "")
-    return [*places, name, options, password, process["Comments"], process["SheetId"], str(width), str(height)]
+    return [*places, name, options, process["Comments"], process["SheetId"], str(width), str(height)]
+
+
+def _code_units(password: str) -> str:
+    """A password as numbers: what a variable with other characters means depends on the machine's locale."""
+    encoded = password[:_LONGEST_PASSWORD].encode("utf-16-be", "surrogatepass")
+    return " ".join(str(int.from_bytes(encoded[i : i + 2], "big")) for i in range(0, len(encoded), 2))
 
 
 def _parts(
@@ -130,6 +138,8 @@ def _parts(
         if process["DocPassword"]:
             raise JobFailure("-3006", "The document is damaged, or DocPassword does not open it.")
         raise JobFailure("FileOpenFailed", "The document is damaged, encrypted, or not of its declared type.")
+    if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
+        raise OfficeCrashError
     if "whole" in report:
         return [Part(directory / "whole.pdf")], None
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]

@@ -63,6 +63,12 @@ class RenderOptions:
     limit: int = MAX_PAGES
     """The last page that is converted: less than MAX_PAGES after other sheets."""
 
+    page_megapixels: int = 200
+    """Megapixels that one image may have."""
+
+    job_megapixels: int = 20_000
+    """Megapixels that all images together may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputName:

@@ -3,6 +3,7 @@
 Values out of range are clamped to the documented range, because the cloud accepts and echoes them.
 """
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from PIL import Image
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.image_params import ImageParams, Thumbnail
 from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, RenderOptions, selected
+from docpreview_emulator.pixels import Size, below_each_other, check_pixels
 from docpreview_emulator.stamp import Stamp
 
 SIDE_LIMIT = 65500
@@ -68,7 +70,11 @@ def render(source: Path, directory: Path, options: RenderOptions) -> Rendering:
         if not kept:
             return Rendering(len(document), warnings=[_CUT])
         writer = _Writer.of(process, directory, stamp, options.images)
-        draw = _single if process["PicPagination"] == "1" else _separate
+        is_single = process["PicPagination"] == "1"
+        sizes = writer.sizes(document, kept)
+        sizes = below_each_other(sizes) if is_single else sizes
+        check_pixels(sizes, options.page_megapixels, options.job_megapixels)
+        draw = _single if is_single else _separate
         rendering = draw(document, kept, writer)
         rendering.warnings = _warnings(document, rendering, writer, cut=pages[-1] > options.limit)
         return rendering
@@ -142,6 +148,15 @@ class _Writer:
                 writer.warnings.extend(warnings)
         writer.warnings.extend(params.warnings)
         return writer
+
+    def sizes(self, document: pdfium.PdfDocument, pages: list[int]) -> list[Size]:
+        """The sizes of the images of pages before they are drawn; a damaged page has none."""
+        found = []
+        for page in pages:
+            with contextlib.suppress(*_UNDRAWABLE):
+                width, height = document.get_page_size(page - 1)
+                found.append((width * self.scale, height * self.scale))
+        return found
 
     def draw(self, document: pdfium.PdfDocument, number: int) -> Image.Image:
         """One page as an RGB image; numbers count from 1."""

@@ -58,6 +58,7 @@ class Scheduler:
             self._timers.discard(timer)
             self._enqueue(job.job_id, job.queue_id)
 
+        self._converter.expect()
         timer = loop.call_later(self._settings.submit_delay, due)
         self._timers.add(timer)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from docpreview_emulator.sandbox import NAMESPACES
+
 MOST_EMPTY_PAGES = 9
 """A token is longer by a digit with each."""
 
@@ -19,11 +21,32 @@ class Settings:
     max_concurrent: int = 10
     """Jobs of one queue that run at the same time (the cloud's `MaxConcurrent`)."""
 
-    render_timeout: float = 300.0
+    workers: int = 4
+    """Documents that are converted at the same time; a bucket gets all but one of them at most."""
+
+    conversion_timeout: float = 300.0
     """A document that takes longer makes its job Failed; the cloud documents five minutes."""
 
-    office_timeout: float = 300.0
-    """As `render_timeout`, for the conversion by LibreOffice that comes before it."""
+    max_cpu_time: int = 300
+    """Seconds of CPU time that a conversion may take."""
+
+    max_memory: int = 2048
+    """MiB of memory that each process of a conversion may take."""
+
+    max_files: int = 2048
+    """MiB that the files of a conversion may have, those of its pages included."""
+
+    max_unpacked: int = 1024
+    """MiB that the package of an Office document may unpack to."""
+
+    max_page_megapixels: int = 200
+    """Megapixels that one image may have."""
+
+    max_job_megapixels: int = 20_000
+    """Megapixels that all images of a document, or of one of its sheets, may have together."""
+
+    isolation: str = NAMESPACES
+    """The strongest isolation of documents to use (`sandbox.KINDS`); what is in force, `health` says."""
 
     skew_tolerance: float = 900.0
     """Tolerance for a signature's window that begins in the future; the cloud's own value is not published."""
@@ -51,6 +74,12 @@ class Settings:
 
     record_limit: int = 10_000
     """Number of requests in `Emulator.requests`; older ones are discarded."""
+
+    tls: bool = False
+    """Whether the port speaks TLS and HTTP CONNECT too, with certificates of an authority in the data directory."""
+
+    control_hosts: tuple[str, ...] = ()
+    """Names, beside those of loopback, by which the page and the routes below `/_emulator/` may be called."""
 
     soffice: str | None = None
     """The LibreOffice program; unset searches the PATH for `soffice` and `libreoffice`, "" disables it."""

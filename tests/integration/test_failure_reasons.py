@@ -84,7 +84,7 @@ async def test_an_office_document_opens_with_its_password(world: World) -> None:
 async def test_a_conversion_that_takes_too_long_has_timed_out() -> None:
     need("soffice")
     async with (
-        Emulator(settings=EmulatorSettings(office_timeout=0.05)) as emulator,
+        Emulator(settings=EmulatorSettings(conversion_timeout=0.05)) as emulator,
         Gateway(settings(emulator)) as gateway,
         DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
     ):

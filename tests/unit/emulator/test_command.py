@@ -1,6 +1,7 @@
 """The command `docpreview-emulator`."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 
 from docpreview_emulator.__main__ import is_loopback
+from docpreview_emulator.sandbox import DESCRIPTIONS
 from tests.unit.emulator.cloud_client import COS_HOST, Cloud
 from tests.unit.emulator.pdf_files import pdf
 
@@ -132,6 +134,14 @@ def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
     assert "--allow-remote" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--submit-delay", "--run-delay", "--list-delay"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_delay_that_is_no_number_of_seconds_is_refused(option: str, seconds: str) -> None:
+    done = subprocess.run([*COMMAND, "--port", "0", option, seconds], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr
+
+
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
     """The line names the file."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
@@ -158,3 +168,15 @@ def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) 
 )
 def test_an_address_counts_as_loopback_only_on_this_machine(host: str, *, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_serve_says_which_isolation_of_documents_is_in_force_as_health_does() -> None:
+    command = [*COMMAND, "--port", "0", "--workers", "2", "--max-memory", "1024"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        told = process.stdout.readline()
+        with urlopen(f"{url}/_emulator/health") as response:  # noqa: S310 - loopback
+            isolation = json.load(response)["isolation"]
+        process.terminate()
+        assert told == f"documents are opened in processes {DESCRIPTIONS[isolation]}\n"

@@ -112,6 +112,14 @@ async def test_an_encrypted_text_opens_only_with_its_password(
     assert job.code == code
 
 
+@needs_office
+async def test_a_password_may_have_characters_of_any_script(emulator: Emulator, cloud: Cloud) -> None:
+    """Whatever the locale of the machine is. The document was written by LibreOffice, with this password."""
+    document = ("secret.doc", SECRET.with_name("secret_unicode.odt").read_bytes(), "o/${Number}")
+    assert (await converted(emulator, cloud, *document, DocPassword="pä-密码-😀")).code == "Success"
+    assert (await converted(emulator, cloud, *document, DocPassword="pä-密码")).code == "-3006"
+
+
 async def test_an_encrypted_package_without_a_password_is_told_from_a_damaged_document() -> None:
     """LibreOffice need not be asked."""
     content = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000) + "EncryptedPackage".encode("utf-16-le")
@@ -124,7 +132,7 @@ async def test_an_encrypted_package_without_a_password_is_told_from_a_damaged_do
 @needs_office
 async def test_a_conversion_that_takes_too_long_is_a_failed_job() -> None:
     """LibreOffice is killed."""
-    settings = Settings(submit_delay=0, office_timeout=0.05)
+    settings = Settings(submit_delay=0, conversion_timeout=0.05)
     async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
         job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
         assert (job.state, job.code) == ("Failed", "ConversionTimeout")

@@ -126,7 +126,7 @@ async def test_a_full_disk_refuses_uploads_with_500_and_fails_jobs(tmp_path: Pat
             job_id = await cloud.job_id("a.pdf", TgtType="jpg", ImageDpi=300)
             reply = await cloud.ended(job_id)
             assert reply.text("JobsDetail/Code") == "InternalError"
-            assert "could not be written" in reply.text("JobsDetail/Message")
+            assert "File too large" in reply.text("JobsDetail/Message")
     finally:
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
