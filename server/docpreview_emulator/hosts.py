@@ -10,6 +10,7 @@ from enum import Enum
 from docpreview_emulator.model import Bucket
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _BUCKET = re.compile(r"(?!.{61})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?-[0-9]+")
 _HOST = re.compile(rf"(?:(?P<bucket>[^./]+)\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
 
