@@ -163,6 +163,7 @@ async def _serve(emulator: Emulator, *, tls: bool, ca_out: Path | None) -> None:
         if tls:
             typer.echo(f"by TLS, too, for clients that trust the authority in {ca_out or emulator.ca_file}")
         typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
+        typer.echo(await emulator.renderers())
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()

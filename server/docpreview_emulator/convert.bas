@@ -8,6 +8,13 @@ Const NO_UPDATES = 0
 Const NO_NOTES = 0
 Const NOTES_IN_THE_MARGIN = 4
 Const INSERTED_AND_REMOVED = 2
+Const VALUES_DATES_TEXTS_FORMULAS = 23
+
+' Fewer than a page of the smallest paper has, of areas up to a size.
+Const COLUMNS_BETWEEN_BLANKS = 2
+Const ROWS_BETWEEN_BLANKS = 10
+Const MOST_COLUMNS = 100
+Const MOST_ROWS = 2000
 
 Dim Task() As String
 
@@ -22,11 +29,13 @@ Sub Main
   ElseIf IsMisread(document) Then
     Report("unreadable")
     document.close(True)
-  ElseIf document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
-    ExportSheets(document)
-    document.close(True)
   Else
-    ExportWhole(document)
+    Report("opened")
+    If document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
+      ExportSheets(document)
+    Else
+      ExportWhole(document)
+    End If
     document.close(True)
   End If
   StarDesktop.terminate()
@@ -128,28 +137,82 @@ Sub ApplyChanges(document)
 End Sub
 
 Sub ExportSheets(document)
-  Dim sheet, index, wanted
+  Dim sheet, index, wanted, count
   wanted = CLng(Task(6))
-  Report("sheets " & document.Sheets.Count)
-  For index = 0 To document.Sheets.Count - 1
+  count = document.Sheets.Count
+  Report("sheets " & count)
+  Dim shown(count) As Boolean
+  For index = 0 To count - 1
+    shown(index) = document.Sheets.getByIndex(index).IsVisible
+  Next
+  For index = 0 To count - 1
     sheet = document.Sheets.getByIndex(index)
-    If sheet.IsVisible And (wanted = 0 Or wanted = index + 1) Then
-      SetPaper(document, sheet)
-      If Not IsBlank(sheet) Then ExportSheet(document, sheet, index + 1)
-      Report("sheet " & (index + 1))
+    If wanted = 0 Or wanted = index + 1 Then
+      If shown(index) Then
+        SetPaper(document, sheet)
+        If HasContent(sheet) Or FillColouredCells(sheet) Then ExportSheet(document, sheet, index + 1)
+        Report("sheet " & (index + 1))
+      ElseIf wanted > 0 Then
+        Report("hidden")
+      End If
     End If
   Next
 End Sub
 
+' LibreOffice writes the whole workbook when there is nothing on a sheet, so the others are hidden meanwhile.
 Sub ExportSheet(document, sheet, sheetId)
+  Dim index
+  sheet.IsVisible = True
+  For index = 0 To document.Sheets.Count - 1
+    If index <> sheetId - 1 Then document.Sheets.getByIndex(index).IsVisible = False
+  Next
   Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
 End Sub
 
-' LibreOffice writes the whole workbook when it is to write a sheet without content.
-Function IsBlank(sheet) As Boolean
-  Dim contents
-  contents = sheet.queryContentCells(1 + 2 + 4 + 16)
-  IsBlank = (contents.Count = 0 And sheet.DrawPage.Count = 0)
+Function HasContent(sheet) As Boolean
+  HasContent = (sheet.queryContentCells(VALUES_DATES_TEXTS_FORMULAS).Count > 0 Or sheet.DrawPage.Count > 0)
+End Function
+
+' LibreOffice has no page for colours without text, so blanks are written into such cells, at least one for each page.
+' False: no cell has a colour or a border, but perhaps whole columns or rows, which have no end.
+Function FillColouredCells(sheet) As Boolean
+  Dim formats, cells, area
+  FillColouredCells = False
+  formats = sheet.UniqueCellFormatRanges.createEnumeration()
+  Do While formats.hasMoreElements()
+    cells = formats.nextElement()
+    If Not cells.IsCellBackgroundTransparent Or HasBorder(cells) Then
+      For Each area In cells.RangeAddresses
+        If area.EndRow < sheet.Rows.Count - 1 And area.EndColumn < sheet.Columns.Count - 1 Then
+          FillArea(sheet, area)
+          FillColouredCells = True
+        End If
+      Next
+    End If
+  Loop
+End Function
+
+Sub FillArea(sheet, area)
+  Dim column, row, lastColumn, lastRow
+  lastColumn = Least(area.EndColumn, area.StartColumn + MOST_COLUMNS)
+  lastRow = Least(area.EndRow, area.StartRow + MOST_ROWS)
+  For column = area.StartColumn To lastColumn Step COLUMNS_BETWEEN_BLANKS
+    For row = area.StartRow To lastRow Step ROWS_BETWEEN_BLANKS
+      sheet.getCellByPosition(column, row).String = " "
+    Next
+  Next
+End Sub
+
+Function Least(one, other)
+  Least = IIf(one < other, one, other)
+End Function
+
+Function HasBorder(cells) As Boolean
+  HasBorder = (Width(cells.LeftBorder) + Width(cells.RightBorder) + Width(cells.TopBorder) + Width(cells.BottomBorder) > 0)
+End Function
+
+Function Width(line) As Long
+  Width = line.OuterLineWidth + line.InnerLineWidth
 End Function
 
 Sub SetPaper(document, sheet)
@@ -159,6 +222,10 @@ Sub SetPaper(document, sheet)
   style.Width = CLng(Task(7))
   style.Height = CLng(Task(8))
   style.PrintAnnotations = False
+  If Task(3) <> "" Then  ' a table of plain text has neither; LibreOffice writes the name of the file and page numbers
+    style.HeaderIsOn = False
+    style.FooterIsOn = False
+  End If
 End Sub
 
 ' Comments do not become annotations of the PDF: those have icons.

@@ -24,7 +24,7 @@ from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
 from docpreview_emulator.settings import Settings
-from docpreview_emulator.shortcomings import shortcomings
+from docpreview_emulator.shortcomings import renderers, shortcomings
 
 if TYPE_CHECKING:
     import ssl
@@ -147,9 +147,13 @@ class Emulator:
         host = self._address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
+    async def renderers(self) -> str:
+        """What was found on this machine to render documents with."""
+        return renderers(self._backend.office, await self._backend.fonts())
+
     async def shortcomings(self) -> list[str]:
         """What this machine lacks for documents of some kinds, and the command that installs it."""
-        return await shortcomings(self._backend.office)
+        return shortcomings(self._backend.office, await self._backend.fonts())
 
     # Requests and jobs
 

@@ -50,8 +50,11 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
 async def health(backend: Backend) -> dict[str, object]:
     """What the emulator found on its machine to render with, and the isolation of documents."""
     isolation = await backend.workers.isolation()
-    found = {"libreoffice": backend.office is not None, "cjk_fonts": await backend.cjk_fonts()}
-    return {"status": "ok", **found, "isolation": isolation}
+    fonts = await backend.fonts()
+    found: dict[str, object] = {"font_families": None, "cjk_fonts": None}
+    if fonts is not None:
+        found = {"font_families": fonts.families, "cjk_fonts": fonts.has_cjk}
+    return {"status": "ok", "libreoffice": backend.office is not None, **found, "isolation": isolation}
 
 
 def _answered(handler: Callable[[web.Request], Awaitable[object]], *, takes_any: bool = False) -> _Handler:

@@ -18,7 +18,10 @@ from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.sandbox import NAMESPACES, Limits
 
 _LONGEST_LINE = 16 * 1024 * 1024
-_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TZ")
+_PASSED_ON = (
+    *("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "FONTCONFIG_FILE"),
+)
 """Variables of the emulator that the processes have too; others may be secrets."""
 
 
