@@ -59,14 +59,14 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
-REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model tests/vendor
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
 	$(BIN)/pytest $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
 
-test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
+test-rest: $(READY) ## the others: clients in five languages, the vendor's SDKs, faults, chart, monitoring
 	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
 # The other blocks are loaded in `test`, and those in other languages compiled in `test-rest`; the list names the tests.
@@ -92,6 +92,10 @@ soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours,
 .PHONY: mutants
 mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)
 	nice -n 5 $(BIN)/python -m tests.mutants $(MUTANTS)
+
+.PHONY: contact-sheet
+contact-sheet: $(READY) ## build/contact-sheet.png: what the emulator makes of documents of all families, to look at (needs LibreOffice)
+	$(BIN)/python -m tests.contact_sheet
 
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .
@@ -228,4 +232,4 @@ http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the co
 
 clean: ## remove what the targets above made
 	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \
-	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules
+	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules tests/vendor/node/node_modules tests/vendor/php/vendor

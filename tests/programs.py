@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 
 _APT = "apt-get install -y --no-install-recommends"
 PROGRAMS = {
-    "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core",
+    "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core fonts-liberation",
+    "fc-list": f"{_APT} fontconfig",
+    "fonts for Chinese, Japanese and Korean": f"{_APT} fonts-noto-cjk",
     "pdfinfo": f"{_APT} poppler-utils",
     "redis-server": f"{_APT} redis-server",
     "prometheus": f"{_APT} prometheus",
@@ -48,9 +51,17 @@ _OTHER_NAMES = {"soffice": "libreoffice", "redis-server": "valkey-server", "chro
 
 def find(name: str) -> str | None:
     """Its path: of the PATH, of the environment that the tests run in, or where `go install` puts it."""
+    if name.startswith("fonts"):
+        return _cjk_font()
     folders = (os.environ["PATH"], str(Path(sys.executable).parent), str(Path.home() / "go" / "bin"))
     path = os.pathsep.join(folders)
     return shutil.which(name, path=path) or shutil.which(_OTHER_NAMES.get(name, name), path=path)
+
+
+def _cjk_font() -> str | None:
+    program = shutil.which("fc-list")
+    command = [program or "", ":lang=zh:lang=ja:lang=ko", "file"]
+    return (program and subprocess.run(command, capture_output=True, text=True, check=False).stdout) or None
 
 
 def missing(name: str) -> str:

@@ -3,7 +3,10 @@
 import asyncio
 import ipaddress
 import logging
+import math
+import os
 import re
+import shutil
 import signal
 from dataclasses import fields
 from importlib.metadata import version
@@ -51,6 +54,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _finite(seconds: float) -> float:
+    if not math.isfinite(seconds):
+        raise typer.BadParameter(f"{seconds} is not a number of seconds.")
+    return seconds
+
+
 _DEFAULTS = Settings()
 DataDir = Annotated[
     Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
@@ -70,6 +79,20 @@ MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may 
 MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1)]
 MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1)]
 MaxJobMegapixels = Annotated[int, typer.Option(help="Megapixels that all images of a document may have.", min=1)]
+ControlHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="DOCPREVIEW_EMULATOR_CONTROL_HOST",
+        help="Another name by which the page and /_emulator/ may be called; may be repeated.",
+    ),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")]
+CaOut = Annotated[
+    Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
+]
+SubmitDelay = Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0, callback=_finite)]
+RunDelay = Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0, callback=_finite)]
+ListDelay = Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0, callback=_finite)]
 
 
 @app.command()
@@ -79,12 +102,15 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
     data_dir: DataDir = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
+    control_host: ControlHost = None,
+    tls: Tls = False,
+    ca_out: CaOut = None,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
     secret_key: SecretKey = DEFAULT_CREDENTIAL.secret_key,
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
-    submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
-    run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
-    list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
+    submit_delay: SubmitDelay = _DEFAULTS.submit_delay,
+    run_delay: RunDelay = 0.0,
+    list_delay: ListDelay = 0.0,
     empty_pages: EmptyPages = 0,
     strict: Strict = False,
     cors_origin: CorsOrigin = None,
@@ -102,14 +128,17 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
+    if ca_out is not None and not tls:
+        raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.umask(0o077)  # for the files of libraries and of LibreOffice, too
     credentials = [Credential(secret_id, secret_key, token)]
     named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
-    origins = _origins(cors_origin or [])
-    settings = Settings(echo_user_data=not no_echo, cors_origins=origins, **named)
+    named |= {"echo_user_data": not no_echo, "control_hosts": tuple(control_host or ())}
+    settings = Settings(cors_origins=_origins(cors_origin or []), **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
-        asyncio.run(_serve(emulator))
+        asyncio.run(_serve(emulator, tls=tls, ca_out=ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
@@ -122,17 +151,27 @@ def _origins(given: list[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-async def _serve(emulator: Emulator) -> None:
+async def _serve(emulator: Emulator, *, tls: bool, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with emulator:
+        if ca_out is not None:
+            _publish(emulator.ca_file, ca_out)
         typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        if tls:
+            typer.echo(f"by TLS, too, for clients that trust the authority in {ca_out or emulator.ca_file}")
         typer.echo(f"documents are opened in processes {DESCRIPTIONS[await emulator.isolation()]}")
+        typer.echo(await emulator.renderers())
         for text in await emulator.shortcomings():
             typer.echo(f"warning: {text}", err=True)
         await stop.wait()
+
+
+def _publish(certificate: Path, copy: Path) -> None:
+    shutil.copyfile(certificate, copy)
+    copy.chmod(0o644)  # it is no secret, and the programs that trust it may be another user's
 
 
 def main() -> None:

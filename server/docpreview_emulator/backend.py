@@ -10,12 +10,13 @@ from docpreview_emulator.clock import Clock
 from docpreview_emulator.conversion import Converter
 from docpreview_emulator.database import Database
 from docpreview_emulator.faults import ActiveFaults
-from docpreview_emulator.fonts import has_cjk_fonts
+from docpreview_emulator.fonts import Fonts, installed
 from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Credential
 from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import find_office
+from docpreview_emulator.private_files import private_folder
 from docpreview_emulator.queues import QueueTable
 from docpreview_emulator.recording import Recorder
 from docpreview_emulator.sandbox import Limits
@@ -43,21 +44,22 @@ class Backend:
         self.queues = QueueTable(self.database, clock, strict=settings.strict)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
         self.multiparts = MultipartTable(self.database, self.objects, directory / "objects", clock)
-        self._cjk_fonts: asyncio.Future[bool | None] | None = None
+        self._fonts: asyncio.Future[Fonts | None] | None = None
         self.office = find_office(settings.soffice)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)
+        private_folder(work)
         self.workers = Workers(work, _limits(settings), self.office, settings.isolation)
         turns, profile = Turns(settings.workers), directory / "office"
         converter = Converter(self.objects, self.workers, turns, profile=profile, settings=settings)
         self.callbacks = Callbacks(self.jobs, self.queues, self.faults, settings.callback_seconds)
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings, self.callbacks.ended)
 
-    async def cjk_fonts(self) -> bool | None:
-        """As `fonts.has_cjk_fonts`, asked once: `health` is quick."""
-        if self._cjk_fonts is None:
-            self._cjk_fonts = asyncio.ensure_future(has_cjk_fonts())
-        return await asyncio.shield(self._cjk_fonts)
+    async def fonts(self) -> Fonts | None:
+        """As `fonts.installed`, asked once: `health` is quick."""
+        if self._fonts is None:
+            self._fonts = asyncio.ensure_future(asyncio.to_thread(installed))
+        return await asyncio.shield(self._fonts)
 
     def start(self) -> None:
         """Clean up after an earlier emulator and resume its jobs."""
@@ -70,8 +72,8 @@ class Backend:
         await self.scheduler.close()
         await self.callbacks.close()
         await self.workers.close()
-        if self._cjk_fonts is not None:
-            await asyncio.wait([self._cjk_fonts])
+        if self._fonts is not None:
+            await asyncio.wait([self._fonts])
         self.database.close()
 
     def set_queue_active(self, queue_id: str, *, active: bool) -> None:

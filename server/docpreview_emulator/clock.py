@@ -4,19 +4,33 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
+from docpreview_emulator.errors import ControlError
+
 BEIJING = timezone(timedelta(hours=8))
+MOST_OFFSET = 50 * 365 * 86400
 _FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 class Clock:
     """The machine's time plus `offset_seconds`; expiry, skew, job times and the `Date` header all follow it."""
 
-    def __init__(self, offset_seconds: float = 0.0) -> None:
-        self.offset_seconds = offset_seconds
+    def __init__(self) -> None:
+        self._offset = 0.0
+
+    @property
+    def offset_seconds(self) -> float:
+        """Seconds that this clock is ahead of the machine's; negative: behind."""
+        return self._offset
+
+    @offset_seconds.setter
+    def offset_seconds(self, seconds: float) -> None:
+        if not -MOST_OFFSET <= seconds <= MOST_OFFSET:  # false for NaN, too
+            raise ControlError(f"offset_seconds must be between -{MOST_OFFSET} and {MOST_OFFSET}, which is 50 years")
+        self._offset = float(seconds)
 
     def now(self) -> float:
         """The emulator's current time in Unix seconds."""
-        return time.time() + self.offset_seconds  # noqa: TID251 - this is the one place that asks the machine
+        return time.time() + self._offset  # noqa: TID251 - this is the one place that asks the machine
 
 
 def cloud_time(seconds: float) -> str:

@@ -1,12 +1,20 @@
 ' The part of a conversion that runs inside LibreOffice: open one document, write it (or each of its sheets) as PDF.
-' The task is a file of lines named by DOCPREVIEW_TASK, so that a password never stands on a command line; what came of
-' it goes to the file that the task names. Macros of the document itself never run, and its links are not followed.
+' The task is a file of lines named by DOCPREVIEW_TASK; what came of it goes to the file that the task names. A password
+' is in a variable, since command lines and files have other readers. Macros of the document itself never run, and its
+' links are not followed.
 
 Const NOTHING_RUNS = 0
 Const NO_UPDATES = 0
 Const NO_NOTES = 0
 Const NOTES_IN_THE_MARGIN = 4
 Const INSERTED_AND_REMOVED = 2
+Const VALUES_DATES_TEXTS_FORMULAS = 23
+
+' Fewer than a page of the smallest paper has, of areas up to a size.
+Const COLUMNS_BETWEEN_BLANKS = 2
+Const ROWS_BETWEEN_BLANKS = 10
+Const MOST_COLUMNS = 100
+Const MOST_ROWS = 2000
 
 Dim Task() As String
 
@@ -21,11 +29,13 @@ Sub Main
   ElseIf IsMisread(document) Then
     Report("unreadable")
     document.close(True)
-  ElseIf document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
-    ExportSheets(document)
-    document.close(True)
   Else
-    ExportWhole(document)
+    Report("opened")
+    If document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
+      ExportSheets(document)
+    Else
+      ExportWhole(document)
+    End If
     document.close(True)
   End If
   StarDesktop.terminate()
@@ -41,15 +51,25 @@ Sub ReadTask()
   reader = CreateUnoService("com.sun.star.io.TextInputStream")
   reader.setInputStream(fileAccess.openFileRead(Environ("DOCPREVIEW_TASK")))
   reader.setEncoding("UTF-8")
-  ReDim Task(10) As String
-  For count = 0 To 10
+  ReDim Task(8) As String
+  For count = 0 To 8
     If Not reader.isEOF() Then Task(count) = reader.readLine()
   Next
   reader.closeInput()
 End Sub
 
+' The password comes as numbers of characters in a variable, so that no file has it.
+Function Password() As String
+  Dim found As String
+  Dim number
+  For Each number In Split(Environ("DOCPREVIEW_PASSWORD"), " ")
+    If number <> "" Then found = found & Chr(CLng(number))
+  Next
+  Password = found
+End Function
+
 Function ShowsComments() As Boolean
-  ShowsComments = (Task(6) = "1")
+  ShowsComments = (Task(5) = "1")
 End Function
 
 ' Notes of text documents in the margin: versions without ExportNotesInMargin draw them as the option of prints says.
@@ -76,8 +96,8 @@ Function LoadArguments()
   arguments(3).Value = Task(3)
   arguments(4).Name = IIf(Task(4) = "", "Ignored", "FilterOptions")
   arguments(4).Value = Task(4)
-  arguments(5).Name = IIf(Task(5) = "", "Ignored", "Password")
-  arguments(5).Value = Task(5)
+  arguments(5).Name = IIf(Password() = "", "Ignored", "Password")
+  arguments(5).Value = Password()
   LoadArguments = arguments()
 End Function
 
@@ -117,37 +137,95 @@ Sub ApplyChanges(document)
 End Sub
 
 Sub ExportSheets(document)
-  Dim sheet, index, wanted
-  wanted = CLng(Task(7))
-  Report("sheets " & document.Sheets.Count)
-  For index = 0 To document.Sheets.Count - 1
+  Dim sheet, index, wanted, count
+  wanted = CLng(Task(6))
+  count = document.Sheets.Count
+  Report("sheets " & count)
+  Dim shown(count) As Boolean
+  For index = 0 To count - 1
+    shown(index) = document.Sheets.getByIndex(index).IsVisible
+  Next
+  For index = 0 To count - 1
     sheet = document.Sheets.getByIndex(index)
-    If sheet.IsVisible And (wanted = 0 Or wanted = index + 1) Then
-      SetPaper(document, sheet)
-      If Not IsBlank(sheet) Then ExportSheet(document, sheet, index + 1)
-      Report("sheet " & (index + 1))
+    If wanted = 0 Or wanted = index + 1 Then
+      If shown(index) Then
+        SetPaper(document, sheet)
+        If HasContent(sheet) Or FillColouredCells(sheet) Then ExportSheet(document, sheet, index + 1)
+        Report("sheet " & (index + 1))
+      ElseIf wanted > 0 Then
+        Report("hidden")
+      End If
     End If
   Next
 End Sub
 
+' LibreOffice writes the whole workbook when there is nothing on a sheet, so the others are hidden meanwhile.
 Sub ExportSheet(document, sheet, sheetId)
+  Dim index
+  sheet.IsVisible = True
+  For index = 0 To document.Sheets.Count - 1
+    If index <> sheetId - 1 Then document.Sheets.getByIndex(index).IsVisible = False
+  Next
   Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
 End Sub
 
-' LibreOffice writes the whole workbook when it is to write a sheet without content.
-Function IsBlank(sheet) As Boolean
-  Dim contents
-  contents = sheet.queryContentCells(1 + 2 + 4 + 16)
-  IsBlank = (contents.Count = 0 And sheet.DrawPage.Count = 0)
+Function HasContent(sheet) As Boolean
+  HasContent = (sheet.queryContentCells(VALUES_DATES_TEXTS_FORMULAS).Count > 0 Or sheet.DrawPage.Count > 0)
+End Function
+
+' LibreOffice has no page for colours without text, so blanks are written into such cells, at least one for each page.
+' False: no cell has a colour or a border, but perhaps whole columns or rows, which have no end.
+Function FillColouredCells(sheet) As Boolean
+  Dim formats, cells, area
+  FillColouredCells = False
+  formats = sheet.UniqueCellFormatRanges.createEnumeration()
+  Do While formats.hasMoreElements()
+    cells = formats.nextElement()
+    If Not cells.IsCellBackgroundTransparent Or HasBorder(cells) Then
+      For Each area In cells.RangeAddresses
+        If area.EndRow < sheet.Rows.Count - 1 And area.EndColumn < sheet.Columns.Count - 1 Then
+          FillArea(sheet, area)
+          FillColouredCells = True
+        End If
+      Next
+    End If
+  Loop
+End Function
+
+Sub FillArea(sheet, area)
+  Dim column, row, lastColumn, lastRow
+  lastColumn = Least(area.EndColumn, area.StartColumn + MOST_COLUMNS)
+  lastRow = Least(area.EndRow, area.StartRow + MOST_ROWS)
+  For column = area.StartColumn To lastColumn Step COLUMNS_BETWEEN_BLANKS
+    For row = area.StartRow To lastRow Step ROWS_BETWEEN_BLANKS
+      sheet.getCellByPosition(column, row).String = " "
+    Next
+  Next
+End Sub
+
+Function Least(one, other)
+  Least = IIf(one < other, one, other)
+End Function
+
+Function HasBorder(cells) As Boolean
+  HasBorder = (Width(cells.LeftBorder) + Width(cells.RightBorder) + Width(cells.TopBorder) + Width(cells.BottomBorder) > 0)
+End Function
+
+Function Width(line) As Long
+  Width = line.OuterLineWidth + line.InnerLineWidth
 End Function
 
 Sub SetPaper(document, sheet)
   Dim style
   style = document.StyleFamilies.getByName("PageStyles").getByName(sheet.PageStyle)
-  style.IsLandscape = (CLng(Task(8)) > CLng(Task(9)))
-  style.Width = CLng(Task(8))
-  style.Height = CLng(Task(9))
+  style.IsLandscape = (CLng(Task(7)) > CLng(Task(8)))
+  style.Width = CLng(Task(7))
+  style.Height = CLng(Task(8))
   style.PrintAnnotations = False
+  If Task(3) <> "" Then  ' a table of plain text has neither; LibreOffice writes the name of the file and page numbers
+    style.HeaderIsOn = False
+    style.FooterIsOn = False
+  End If
 End Sub
 
 ' Comments do not become annotations of the PDF: those have icons.

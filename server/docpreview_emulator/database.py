@@ -1,6 +1,7 @@
 """The emulator's SQLite database, with clear errors when it cannot be used."""
 
 import fcntl
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from docpreview_emulator.errors import StorageError
+from docpreview_emulator.passwords import Passwords
+from docpreview_emulator.private_files import create_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -62,6 +65,9 @@ _NEWER_COLUMNS = (
 )
 """Columns that a database of an earlier version does not have, with their tables."""
 
+_SEALED = 1
+"""The version of a database whose passwords of documents are sealed."""
+
 
 class Database:
     """One connection behind a lock, so that a test's thread may control the emulator while the server's thread works.
@@ -73,8 +79,11 @@ class Database:
         self._lock = threading.RLock()
         self._guard = _take(directory)
         path = directory / "emulator.sqlite3"
+        self.passwords = Passwords(directory / "passwords.key")
+        """What seals passwords of documents before they are stored here."""
         try:
             self._connection = _open(path)
+            _seal_older(self._connection, self.passwords)
         except sqlite3.Error as error:
             self._guard.close()
             advice = "move it away, or choose another data directory"
@@ -100,10 +109,10 @@ class Database:
             self._guard.close()
 
 
-def _take(directory: Path) -> IO[str]:
+def _take(directory: Path) -> IO[bytes]:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        guard = (directory / "lock").open("w", encoding="utf-8")
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        guard = create_private(directory / "lock")
     except OSError as error:
         raise StorageError(f"the data directory {directory} cannot be used: {error.strerror}") from error
     try:
@@ -115,6 +124,8 @@ def _take(directory: Path) -> IO[str]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    path.touch(0o600)
+    path.chmod(0o600)  # files that SQLite puts beside it have its mode
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         connection.row_factory = sqlite3.Row
@@ -131,3 +142,22 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _seal_older(connection: sqlite3.Connection, passwords: Passwords) -> None:
+    """Seal the passwords that an earlier version stored in clear, and leave no trace of them in the files."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] >= _SEALED:
+        return
+    found = False
+    with connection:
+        for row in connection.execute("SELECT job_id, spec FROM jobs").fetchall():
+            spec = json.loads(row["spec"])
+            password = spec["process"].get("DocPassword")
+            if password:
+                found = True
+                spec["process"]["DocPassword"] = passwords.seal(password)
+                connection.execute("UPDATE jobs SET spec = ? WHERE job_id = ?", (json.dumps(spec), row["job_id"]))
+        connection.execute(f"PRAGMA user_version = {_SEALED}")
+    if found:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

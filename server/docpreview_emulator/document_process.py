@@ -13,16 +13,17 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from docpreview_emulator import sandbox
+from docpreview_emulator import glyphs, sandbox
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office import OfficeCrashError, Part, convert, create_profile
 from docpreview_emulator.packages import check_unpacked
-from docpreview_emulator.pages import MAX_PAGES, RenderOptions
+from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, RenderOptions
 from docpreview_emulator.render import render
 
 MEBIBYTE = 1024 * 1024
@@ -132,7 +133,9 @@ def _convert(task: Reply, directory: Path) -> Reply:
     rendered: list[Reply] = []
     for part in parts:
         limit = max(MAX_PAGES - sum(each["total"] for each in rendered), 0)
-        rendered.append(_render(part, directory, replace(options, limit=limit)))
+        rendered.append(_render(part, directory, replace(options, limit=limit, is_sheet=part.sheet is not None)))
+    if sheets is not None:
+        _check_selection(rendered)
     warnings = list(dict.fromkeys(warning for each in rendered for warning in each.pop("warnings")))
     return {"parts": rendered, "sheets": sheets, "warnings": warnings}
 
@@ -142,7 +145,23 @@ def _parts(source: Path, task: Reply, options: RenderOptions, directory: Path) -
     if family_of(task["suffix"]) is Family.PDF:
         return [Part(source)], None
     check_unpacked(source, task["max_unpacked"])
-    return convert(task["program"], source, task["suffix"], options.process, directory)
+    parts, sheets = convert(task["program"], source, task["suffix"], options.process, directory)
+    return [_with_warnings(part, options.process) for part in parts], sheets
+
+
+def _with_warnings(part: Part, process: Mapping[str, str]) -> Part:
+    """A part with what its pages do not show for want of fonts."""
+    if part.source is None:
+        return part
+    found = glyphs.warnings(part.source, process, is_sheet=part.sheet is not None)
+    return replace(part, warnings=(*part.warnings, *found))
+
+
+def _check_selection(rendered: list[Reply]) -> None:
+    """Refuse a workbook none of whose sheets has the selected pages."""
+    longest = max((each["total"] for each in rendered), default=0)
+    if longest and not any(each["outputs"] or each["failed"] for each in rendered):
+        raise JobFailure(BEYOND_THE_END, f"No sheet has the selected pages: the longest one has {longest}.")
 
 
 def _render(part: Part, directory: Path, options: RenderOptions) -> Reply:

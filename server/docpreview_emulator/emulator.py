@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
@@ -16,13 +16,20 @@ from docpreview_emulator.callbacks import CallbackRecord
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
+from docpreview_emulator.guard import Guard
+from docpreview_emulator.hosts import LOOPBACK_NAMES
+from docpreview_emulator.listener import Listener
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
 from docpreview_emulator.server import application
 from docpreview_emulator.settings import Settings
-from docpreview_emulator.shortcomings import shortcomings
+from docpreview_emulator.shortcomings import renderers, shortcomings
 
+if TYPE_CHECKING:
+    import ssl
+
+_ANY = {"0.0.0.0", "::"}  # noqa: S104 - addresses that are no names
 _STOP_TIMEOUT = 2.0
 _RENDERERS = ("PIL", "pypdfium2")
 
@@ -58,6 +65,7 @@ class Emulator:
         self._settings = settings or Settings()
         self._data_dir = None if data_dir is None else Path(data_dir).resolve()
         self._address = (host, port)
+        self._ca_file: Path | None = None
         self._stack = AsyncExitStack()
         self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None
 
@@ -82,15 +90,7 @@ class Emulator:
             backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
             stack.push_async_callback(backend.close)
             backend.start()
-            runner = web.AppRunner(
-                application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT, auto_decompress=False
-            )
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            site = web.TCPSite(runner, *self._address)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            self._address = (host, port)
+            self._address = await self._listen(backend, Path(directory), stack)
             self._running = (backend, asyncio.get_running_loop())
             self._stack = stack.pop_all()
         return self
@@ -100,6 +100,41 @@ class Emulator:
     ) -> None:
         self._running = None
         await self._stack.aclose()
+
+    async def _listen(self, backend: Backend, directory: Path, stack: AsyncExitStack) -> tuple[str, int]:
+        host, settings = self._address[0], self._settings
+        names = settings.control_hosts if host in _ANY else (host, *settings.control_hosts)
+        tls = self._tls_context(directory, names) if settings.tls else None
+        direct, tunnelled = (
+            web.AppRunner(
+                application(backend, guard),
+                access_log=None,
+                shutdown_timeout=_STOP_TIMEOUT,
+                auto_decompress=False,
+            )
+            for guard in (Guard(names), None)
+        )
+        listener = Listener(direct, tunnelled, tls)
+        stack.push_async_callback(listener.close)
+        return await listener.start(*self._address)
+
+    def _tls_context(self, directory: Path, names: Iterable[str]) -> "ssl.SSLContext":
+        from docpreview_emulator.authority import Authority  # noqa: PLC0415 - takes time to import, few need it
+
+        authority = Authority(directory / "tls", (*LOOPBACK_NAMES, *names))
+        self._ca_file = authority.certificate_file
+        return authority.context()
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that clients have to trust, as PEM.
+
+        Raises:
+            ControlError: the emulator has no TLS, or is not running.
+        """
+        if self._ca_file is None:
+            raise ControlError("there is no authority: start the emulator with tls=True")
+        return self._ca_file
 
     @property
     def port(self) -> int:
@@ -112,9 +147,13 @@ class Emulator:
         host = self._address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
+    async def renderers(self) -> str:
+        """What was found on this machine to render documents with."""
+        return renderers(self._backend.office, await self._backend.fonts())
+
     async def shortcomings(self) -> list[str]:
         """What this machine lacks for documents of some kinds, and the command that installs it."""
-        return await shortcomings(self._backend.office)
+        return shortcomings(self._backend.office, await self._backend.fonts())
 
     # Requests and jobs
 

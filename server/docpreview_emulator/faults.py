@@ -1,5 +1,6 @@
 """Fault injection: kinds of faults, the operations that they apply to, and how often."""
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -115,6 +116,8 @@ class Fault:
         self.status, self.code = self.status or status, self.code or code
         if self.status and not 300 <= self.status <= 599:  # noqa: PLR2004
             raise ControlError("status must be between 300 and 599")
+        if not (math.isfinite(self.seconds) and math.isfinite(self.retry_after or 0)):
+            raise ControlError("seconds and retry_after must be finite numbers")
         if self.seconds < 0 or self.skip < 0 or (self.times is not None and self.times < 1):
             raise ControlError("seconds and skip must not be negative, times must be at least 1 or null")
         self._check_operation()

@@ -36,7 +36,7 @@ class JobTable:
             connection.execute(
                 "INSERT INTO jobs (job_id, bucket, region, queue_id, state, created, code, message, spec)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'Success', '', ?)",
-                (*row, self._clock.now(), json.dumps(asdict(spec))),
+                (*row, self._clock.now(), self._stored(spec)),
             )
         self._changed(job_id)
         return self.get(job_id)
@@ -51,7 +51,7 @@ class JobTable:
             row = connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
         if row is None:
             raise ControlError(f"there is no job {job_id}")
-        return _job(row)
+        return self._job(row)
 
     def find(self, bucket: Bucket, job_id: str) -> Job | None:
         """The job if it is this bucket's and not expired."""
@@ -60,7 +60,7 @@ class JobTable:
                 "SELECT * FROM jobs WHERE job_id = ? AND bucket = ? AND region = ? AND created > ?",
                 (job_id, bucket.name, bucket.region, self._horizon()),
             ).fetchone()
-        job = _job(row) if row else None
+        job = self._job(row) if row else None
         if job is not None and time.monotonic() < self._running_until.get(job_id, 0.0):
             return replace(job, state=State.RUNNING, ended=None, result=None)
         return job
@@ -72,7 +72,7 @@ class JobTable:
     def all(self) -> list[Job]:
         """Every job of every bucket, oldest first."""
         with self._database.transaction() as connection:
-            return [_job(row) for row in connection.execute("SELECT * FROM jobs ORDER BY created, sequence")]
+            return [self._job(row) for row in connection.execute("SELECT * FROM jobs ORDER BY created, sequence")]
 
     def newest(self, limit: int, skip: int, state: str = "") -> list[tuple[str, str, float | None]]:
         """Id, state and end of jobs of all buckets, newest first; with `state` those of that state only."""
@@ -102,7 +102,7 @@ class JobTable:
             )
             rows = connection.execute(statement, (*values, query.size + 1)).fetchall()
         token = str(rows[query.size - 1]["sequence"]) if len(rows) > query.size > 0 else ""
-        return [_job(row) for row in rows[: query.size]], token
+        return [self._job(row) for row in rows[: query.size]], token
 
     def unfinished(self) -> list[Job]:
         """Jobs that are waiting or were running when an emulator stopped, oldest first."""
@@ -111,7 +111,7 @@ class JobTable:
                 "SELECT * FROM jobs WHERE state IN (?, ?, ?) AND pinned = 0 ORDER BY sequence",
                 (State.SUBMITTED, State.RUNNING, State.PAUSE),
             )
-            return [_job(row) for row in rows]
+            return [self._job(row) for row in rows]
 
     def start(self, job_id: str) -> bool:
         """Submitted becomes Running; False when the job is not waiting any more."""
@@ -169,6 +169,28 @@ class JobTable:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM jobs WHERE created <= ?", (self._horizon(),))
 
+    def _stored(self, spec: JobSpec) -> str:
+        plain = asdict(spec)
+        plain["process"]["DocPassword"] = self._database.passwords.seal(spec.process["DocPassword"])
+        return json.dumps(plain)
+
+    def _job(self, row: sqlite3.Row) -> Job:
+        spec = _spec(json.loads(row["spec"]))
+        spec.process["DocPassword"] = self._database.passwords.open(spec.process["DocPassword"])
+        return Job(
+            job_id=row["job_id"],
+            bucket=Bucket(row["bucket"], row["region"]),
+            queue_id=row["queue_id"],
+            spec=spec,
+            state=State(row["state"]),
+            created=row["created"],
+            started=row["started"],
+            ended=row["ended"],
+            code=row["code"],
+            message=row["message"],
+            result=_result(json.loads(row["result"])) if row["result"] else None,
+        )
+
     def _horizon(self) -> float:
         return self._clock.now() - self._retention
 
@@ -209,22 +231,6 @@ def _position(connection: sqlite3.Connection, bucket: Bucket, token: int) -> tup
     if row is None:
         raise invalid_argument("nextToken is not from a list of this bucket.")
     return row["created"], row["sequence"]
-
-
-def _job(row: sqlite3.Row) -> Job:
-    return Job(
-        job_id=row["job_id"],
-        bucket=Bucket(row["bucket"], row["region"]),
-        queue_id=row["queue_id"],
-        spec=_spec(json.loads(row["spec"])),
-        state=State(row["state"]),
-        created=row["created"],
-        started=row["started"],
-        ended=row["ended"],
-        code=row["code"],
-        message=row["message"],
-        result=_result(json.loads(row["result"])) if row["result"] else None,
-    )
 
 
 def _spec(stored: dict[str, Any]) -> JobSpec:

@@ -17,6 +17,7 @@ from docpreview_emulator.database import Database
 from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.listings import KeyPage, KeyQuery, page_of
 from docpreview_emulator.model import Bucket, StoredObject
+from docpreview_emulator.private_files import create_private, private_folder
 
 
 @contextlib.contextmanager
@@ -63,7 +64,7 @@ class Upload:
         self._digest = md5(usedforsecurity=False)
         self._crc64 = Crc64()
         with _disk():
-            self._file: IO[bytes] = path.open("wb")
+            self._file: IO[bytes] = create_private(path)
 
     def write(self, data: bytes) -> None:
         """Append.
@@ -108,7 +109,7 @@ class ObjectTable:
         self._clock = clock
         self.on_put: list[Callable[[StoredObject], None]] = []
         with _disk():
-            directory.mkdir(parents=True, exist_ok=True)
+            private_folder(directory)
 
     def begin(self) -> Upload:
         """A new upload, in a file without a key."""
@@ -176,11 +177,11 @@ class ObjectTable:
         """The object's bytes."""
         return _read(self.path(stored))
 
-    def read_range(self, stored: StoredObject, first: int, last: int) -> bytes:
-        """The object's bytes from `first` to `last`, both included."""
+    async def read_range(self, stored: StoredObject, first: int, last: int) -> bytes:
+        """The object's bytes from `first` to `last`, both included, though it be replaced meanwhile."""
         with _disk(), self.path(stored).open("rb") as file:
             file.seek(first)
-            return file.read(last - first + 1)
+            return await asyncio.to_thread(file.read, last - first + 1)
 
     async def copy(self, stored: StoredObject, upload: Upload, first: int = 0, last: int | None = None) -> None:
         """Write the object's bytes, or those from `first` to `last`, to an upload.

@@ -14,14 +14,18 @@ from pathlib import Path
 
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
+from docpreview_emulator.office_passwords import is_encrypted
 from docpreview_emulator.office_profile import prepare
-from docpreview_emulator.office_sources import copy_for_office, import_filter, is_encrypted_package
+from docpreview_emulator.office_sources import OfficeSource, not_opened, source_for_office
 
 MACRO = "macro:///Standard.Convert.Main"
 PROFILE = "profile"
 """The name of the profile's directory in that of the document."""
 
 _ENDED_EARLY = "ended early"
+_LONGEST_PASSWORD = 1000
+"""Characters of a password; a variable may not become too long, and no document has a longer one."""
+
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
@@ -72,24 +76,24 @@ def convert(
         JobFailure: LibreOffice cannot convert the document.
         OfficeCrashError: it crashed, or was ended by a limit.
     """
-    encrypted = is_encrypted_package(source)
-    if encrypted and not process["DocPassword"]:
-        raise JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
-    copy = copy_for_office(source, suffix, directory)
-    report = _run(program, _task(copy, suffix, process, directory), directory)
-    # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
-    if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
-        raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
+    password = process["DocPassword"]
+    copy = source_for_office(source, suffix, password, directory)
+    report = _run(program, _task(copy, process, directory), password, directory)
+    if "opened" not in report:
+        if _ENDED_EARLY in report and not is_encrypted(source):
+            raise OfficeCrashError
+        raise not_opened(source, password)
     return _parts(report, suffix, process, directory)
 
 
-def _run(program: str, task: list[str], directory: Path) -> list[str]:
+def _run(program: str, task: list[str], password: str, directory: Path) -> list[str]:
     """Run the macro on a task; the lines that it reported."""
     task_file = directory / "task"
     task_file.touch(mode=0o600)
     task_file.write_text("\n".join(task) + "\n", encoding="utf-8")
     try:
-        ended = _soffice(program, directory, MACRO, DOCPREVIEW_TASK=task_file.as_uri())
+        passed_on = {"DOCPREVIEW_TASK": task_file.as_uri(), "DOCPREVIEW_PASSWORD": _code_units(password)}
+        ended = _soffice(program, directory, MACRO, **passed_on)
     finally:
         task_file.unlink(missing_ok=True)
     report = directory / "report"
@@ -111,24 +115,24 @@ def _soffice(program: str, directory: Path, *arguments: str, **environment: str)
     ).returncode
 
 
-def _task(copy: Path, suffix: str, process: Mapping[str, str], directory: Path) -> list[str]:
+def _task(copy: OfficeSource, process: Mapping[str, str], directory: Path) -> list[str]:
     """The lines that `convert.bas` reads."""
     width, height = _PAPERS.get(process["PaperSize"], _PAPERS["0"])
     if process["PaperDirection"] != "0":
         width, height = height, width
-    name, options = import_filter(suffix)
-    places = [copy.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
-    password = process["DocPassword"].replace("\n", "").replace("\r", "")
-    return [*places, name, options, password, process["Comments"], process["SheetId"], str(width), str(height)]
+    places = [copy.path.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
+    return [*places, *copy[1:], process["Comments"], process["SheetId"], str(width), str(height)]
+
+
+def _code_units(password: str) -> str:
+    """A password as numbers: what a variable with other characters means depends on the machine's locale."""
+    encoded = password[:_LONGEST_PASSWORD].encode("utf-16-be", "surrogatepass")
+    return " ".join(str(int.from_bytes(encoded[i : i + 2], "big")) for i in range(0, len(encoded), 2))
 
 
 def _parts(
     report: list[str], suffix: str, process: Mapping[str, str], directory: Path
 ) -> tuple[list[Part], int | None]:
-    if "unreadable" in report:
-        if process["DocPassword"]:
-            raise JobFailure("-3006", "The document is damaged, or DocPassword does not open it.")
-        raise JobFailure("FileOpenFailed", "The document is damaged, encrypted, or not of its declared type.")
     if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
         raise OfficeCrashError
     if "whole" in report:
@@ -137,6 +141,8 @@ def _parts(
     if not counts or family_of(suffix) is not Family.SHEETS:
         raise JobFailure("FileOpenFailed", "LibreOffice could not convert the document.")
     sheets = [int(line.split()[1]) for line in report if line.startswith("sheet ")]
+    if "hidden" in report:
+        raise JobFailure("-3015", f"Sheet {process['SheetId']} is hidden: hidden sheets are not converted.")
     if not sheets and int(process["SheetId"]):
         raise JobFailure("-3015", f"Sheet {process['SheetId']} does not exist: the workbook has {counts[0]}.")
     return [_sheet(directory, sheet) for sheet in sheets], counts[0]

@@ -1,19 +1,22 @@
-"""Input documents for LibreOffice: their import filters, encodings, and a check of their content.
+"""Input documents for LibreOffice: their import filters, encodings, passwords, and a check of their content.
 
 LibreOffice opens almost anything as text: a damaged presentation would become pages of garbage, where the cloud fails
 the job. So the first bytes of a file must fit its suffix.
 """
 
 import codecs
+import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
+from docpreview_emulator.compound_files import MAGIC as _COMPOUND
+from docpreview_emulator.csv_files import separator
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
+from docpreview_emulator.office_passwords import decrypt_presentation, is_encrypted
 
-_COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # old binary formats, and new ones under a password
-_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _ZIP = b"PK\x03\x04"
 _MARKUP = (b"<", b"\xef\xbb\xbf<", b"{\\rtf")  # web pages, XML and RTF under a name such as .doc or .xls are common
 _NEW_FORMATS = {"pptx", "potx", "ppsx", "pptm", "potm", "ppsm", "docx", "dotx", "docm", "dotm", "xlsx", "xltx", "xlsb"}
@@ -22,42 +25,54 @@ _HEAD = 64 * 1024
 # Suffixes of WPS Office name formats of Microsoft Office.
 _WPS = {"wps": "doc", "wpt": "dot", "et": "xls", "ett": "xlt", "ets": "xls", "dps": "ppt", "dpt": "pot"}
 
-_TEXT_FILTER = ("Text (encoded)", "UTF8,LF,,,")
-_CSV_FILTER = ("Text - txt - csv (StarCalc)", "44,34,76,1")
-_WEB_FILTER = ("HTML (StarWriter)", "")
+_CHINESE = re.compile(rb"[\x81-\xfe][\xa1-\xfe]")  # the common characters of GB 18030
+_HIGH = re.compile(rb"[\x80-\xff]")
 
 
-def import_filter(suffix: str) -> tuple[str, str]:
-    """LibreOffice's import filter and its options; empty when LibreOffice detects the format."""
-    family = family_of(suffix)
-    if family is Family.PLAIN:
-        return _TEXT_FILTER
-    if family is Family.WEB:
-        return _WEB_FILTER
-    return _CSV_FILTER if suffix == "csv" else ("", "")
+class OfficeSource(NamedTuple):
+    """A document for LibreOffice, with its import filter and the filter's options; empty: LibreOffice detects them."""
+
+    path: Path
+    filter_name: str = ""
+    filter_options: str = ""
 
 
-def copy_for_office(source: Path, suffix: str, directory: Path) -> Path:
+def source_for_office(source: Path, suffix: str, password: str, directory: Path) -> OfficeSource:
     """A copy of the document with a name and an encoding that LibreOffice recognizes.
 
     Raises:
         JobFailure: the content does not match the suffix.
     """
-    if family_of(suffix) is Family.PLAIN or suffix == "csv":
-        copy = directory / f"source.{'csv' if suffix == 'csv' else 'txt'}"
-        copy.write_text(_decoded(source.read_bytes()), encoding="utf-8", newline="")
-        return copy
-    if family_of(suffix) is not Family.WEB:
-        _check_content(source, suffix)
+    family = family_of(suffix)
+    if suffix == "csv":
+        text = _decoded(source.read_bytes())
+        divider, text = separator(text)
+        copy = _written(directory / "source.csv", text)
+        return OfficeSource(copy, "Text - txt - csv (StarCalc)", f"{ord(divider)},34,76,1")
+    if family is Family.PLAIN:
+        copy = _written(directory / "source.txt", _decoded(source.read_bytes()))
+        return OfficeSource(copy, "Text (encoded)", "UTF8,LF,,,")
     copy = directory / f"source.{_WPS.get(suffix, suffix)}"
+    if family is not Family.WEB:
+        _check_content(source, suffix)
+        if decrypt_presentation(source, password, copy):
+            return OfficeSource(copy)
     shutil.copyfile(source, copy)
-    return copy
+    return OfficeSource(copy, "HTML (StarWriter)" if family is Family.WEB else "")
 
 
-def is_encrypted_package(source: Path) -> bool:
-    """Whether it is a document of a new format under a password: a compound file with the package inside."""
-    with source.open("rb") as file:
-        return file.read(len(_COMPOUND)) == _COMPOUND and _ENCRYPTED_PACKAGE in file.read()
+def not_opened(source: Path, password: str) -> JobFailure:
+    """Why LibreOffice has not opened a document."""
+    if not is_encrypted(source):
+        return JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.")
+    if password:
+        return JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
+    return JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
 
 
 def _check_content(source: Path, suffix: str) -> None:
@@ -82,10 +97,15 @@ def _is_whole_zip(source: Path) -> bool:
 
 
 def _decoded(data: bytes) -> str:
-    """Text in the encodings that such files have: UTF-8, UTF-16 with its mark, or GB 18030."""
+    """Text in the encodings that such files have: UTF-8, UTF-16 with its mark, GB 18030, or Windows' Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("gb18030", errors="replace")
+        return data.decode("gb18030" if _is_chinese(data) else "cp1252", errors="replace")
+
+
+def _is_chinese(data: bytes) -> bool:
+    """Whether most bytes outside of ASCII are in pairs: those of Western text stand between letters of ASCII."""
+    return len(_CHINESE.findall(data)) * 4 > len(_HIGH.findall(data))

@@ -28,11 +28,12 @@ def read_ranges(text: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def selected(process: Mapping[str, str], total: int) -> list[int]:
+def selected(process: Mapping[str, str], total: int, *, is_sheet: bool = False) -> list[int]:
     """The selected page numbers of a document (or of one sheet) of `total` pages, in order.
 
     PageRanges takes precedence over StartPage and EndPage, as in the vendor's sample. Ends beyond the last page are
-    clamped, but a selection that begins after it is an error. 0 means unset.
+    clamped, but a selection that begins after it is an error, unless it is a sheet: other sheets may be longer. 0 means
+    unset.
 
     Raises:
         JobFailure: the selection begins after the last page.
@@ -42,7 +43,7 @@ def selected(process: Mapping[str, str], total: int) -> list[int]:
         last = int(process["EndPage"])
         ranges = [(max(int(process["StartPage"]), 1), last if last > 0 else max(total, 1))]
     for first, _ in ranges:
-        if first > total:
+        if first > total and not is_sheet:
             raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {total} pages.")
     return list(dict.fromkeys(page for first, last in ranges for page in range(first, min(last, total) + 1)))
 
@@ -68,6 +69,9 @@ class RenderOptions:
 
     job_megapixels: int = 20_000
     """Megapixels that all images together may have."""
+
+    is_sheet: bool = False
+    """Whether it is a sheet, which may have none of the pages."""
 
 
 @dataclass(frozen=True, slots=True)

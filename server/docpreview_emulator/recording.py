@@ -12,7 +12,9 @@ MOST_REPLY = 4000
 _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
 _SIGN = re.compile(r"(?<![^?&;])(sign=)[^&<\s]+")
 _TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&<\s]+", re.IGNORECASE)
-_PASSWORD = re.compile(r"(<DocPassword\b[^>]*>)(?!</).*?(</DocPassword|\Z)", re.DOTALL)
+_NAME = r"(?:[\w.-]+:)?DocPassword\b"
+_PASSWORD = re.compile(rf"(<{_NAME})(?!\s*/>|\s*></)(?:.*?(?=</{_NAME})|.*)", re.DOTALL)
+_ALL_TO_THE_LAST_PASSWORD = re.compile(_PASSWORD.pattern.replace(".*?", ".*").encode(), re.DOTALL)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
 
@@ -53,9 +55,17 @@ def masked_query(query: str) -> str:
     return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", _SIGN.sub(r"\1***", query)))
 
 
+def masked_body(body: bytes) -> bytes:
+    """The body of a request without the passwords of documents, however it may quote them.
+
+    Nothing is left of a body whose encoding has zero bytes, such as UTF-16.
+    """
+    return b"***" if b"\0" in body else _ALL_TO_THE_LAST_PASSWORD.sub(rb"\1>***", body)
+
+
 def masked_text(text: str) -> str:
-    """A body without the passwords of documents and the signatures of addresses."""
-    return _PASSWORD.sub(r"\1***\2", masked_query(text))
+    """A reply without the passwords of documents and the signatures of addresses."""
+    return _PASSWORD.sub(r"\1>***", masked_query(text))
 
 
 def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:

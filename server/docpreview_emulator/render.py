@@ -65,7 +65,9 @@ def render(source: Path, directory: Path, options: RenderOptions) -> Rendering:
             rendering = _whole(document, source, directory, stamp, options.limit)
             rendering.warnings += ImageParams.read(process["ImageParams"], "pdf").warnings
             return rendering
-        pages = selected(process, len(document))
+        pages = selected(process, len(document), is_sheet=options.is_sheet)
+        if not pages:
+            return Rendering(len(document))
         kept = _convertible(pages, options.limit)
         if not kept:
             return Rendering(len(document), warnings=[_CUT])

@@ -1,6 +1,7 @@
 """The control API below `/_emulator/`: the controls of `Emulator` for other processes, as JSON."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from docpreview_emulator.objects import Properties
 from docpreview_emulator.page_creates import FIELDS, create
 
 _CHUNK = 1024 * 1024
+_NO_JSON = "the body has to be JSON, with the header Content-Type: application/json"
+_LONGEST_NUMBER = 30
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -40,21 +43,29 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
-        web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload)),
+        web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload, takes_any=True)),
     ]
 
 
 async def health(backend: Backend) -> dict[str, object]:
     """What the emulator found on its machine to render with, and the isolation of documents."""
     isolation = await backend.workers.isolation()
-    found = {"libreoffice": backend.office is not None, "cjk_fonts": await backend.cjk_fonts()}
-    return {"status": "ok", **found, "isolation": isolation}
+    fonts = await backend.fonts()
+    found: dict[str, object] = {"font_families": None, "cjk_fonts": None}
+    if fonts is not None:
+        found = {"font_families": fonts.families, "cjk_fonts": fonts.has_cjk}
+    return {"status": "ok", "libreoffice": backend.office is not None, **found, "isolation": isolation}
 
 
-def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:
-    """A handler with its value as JSON, and its errors as `{"error": ...}` with 400 (500 for the disk)."""
+def _answered(handler: Callable[[web.Request], Awaitable[object]], *, takes_any: bool = False) -> _Handler:
+    """A handler with its value as JSON, and its errors as `{"error": ...}` with 400 (500 for the disk).
+
+    A body has to say that it is JSON, unless the handler `takes_any`: no form of another page can say that.
+    """
 
     async def answer(request: web.Request) -> web.Response:
+        if request.body_exists and request.content_type != "application/json" and not takes_any:
+            return web.json_response({"error": _NO_JSON}, status=415)
         try:
             return web.json_response(await handler(request))
         except ControlError as error:
@@ -106,7 +117,7 @@ class _Control:
         given = await _body(request, offset_seconds=(int, float))
         if "offset_seconds" not in given:
             raise ControlError("offset_seconds is needed")
-        self._backend.clock.offset_seconds = float(given["offset_seconds"])
+        self._backend.clock.offset_seconds = given["offset_seconds"]
         return await self.clock(request)
 
     async def pause(self, request: web.Request) -> object:
@@ -177,8 +188,8 @@ async def _body(request: web.Request, **accepted: type | tuple[type, ...]) -> Ma
         ControlError: it is not one that is accepted; the message says what is.
     """
     try:
-        given = json.loads(await request.read())
-    except ValueError:
+        given = json.loads(await request.read(), parse_constant=_number, parse_int=_number, parse_float=_number)
+    except (ValueError, RecursionError):
         raise ControlError("the body is not JSON") from None
     if not isinstance(given, dict):
         raise ControlError("the body is not a JSON object")
@@ -191,3 +202,13 @@ async def _body(request: web.Request, **accepted: type | tuple[type, ...]) -> Ma
         ):
             raise ControlError(f"{name} is of the wrong type")
     return given
+
+
+def _number(text: str) -> int | float:
+    """A number of JSON; the standard library takes NaN and Infinity too, and numbers of thousands of digits."""
+    if len(text) > _LONGEST_NUMBER:
+        raise ControlError(f"the body has a number of {len(text)} characters; accepted: {_LONGEST_NUMBER}")
+    number = int(text) if text.removeprefix("-").isdigit() else float(text)
+    if not math.isfinite(number):
+        raise ControlError(f"{text} is not a number that is accepted")
+    return number

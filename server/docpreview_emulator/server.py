@@ -13,8 +13,16 @@ from docpreview_emulator.delivery import DROPPED, answer_without_processing, del
 from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.exchange import OBJECT_PREFIX, Answer, Exchange, read_exchange, refusal
 from docpreview_emulator.faults import Fault, Kind, Operation
+from docpreview_emulator.guard import Guard
 from docpreview_emulator.hosts import Service
-from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_headers, masked_query, masked_text
+from docpreview_emulator.recording import (
+    MOST_REPLY,
+    RequestRecord,
+    masked_body,
+    masked_headers,
+    masked_query,
+    masked_text,
+)
 from docpreview_emulator.routes_control import control_routes
 from docpreview_emulator.routes_jobs import MAX_BODY, JobRoutes, operation_of, read_body
 from docpreview_emulator.routes_objects import ObjectRoutes
@@ -28,15 +36,22 @@ _TOKEN_HEADERS = {
 }
 
 
-def application(backend: Backend) -> web.Application:
-    """The web application: cloud hosts go to the cloud's routes, any other host sees the page and `/_emulator/`."""
+def application(backend: Backend, guard: Guard | None) -> web.Application:
+    """The web application: cloud hosts go to the cloud's routes, any other host sees the page and `/_emulator/`.
+
+    Without a guard, as in tunnels, and for clients that take the emulator for a proxy there are cloud hosts only.
+    """
     cloud_handler = _CloudHandler(backend)
 
     @web.middleware
     async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method == "CONNECT":
+            return _no_tunnel()
         exchange = read_exchange(request)
         if exchange is None:
-            return await handler(request)
+            is_proxied = not request.raw_path.startswith(("/", "*"))
+            refused = _no_cloud() if guard is None or is_proxied else guard.refusal(request)
+            return refused or await handler(request)
         try:
             return await cloud_handler.serve(exchange)
         except ConnectionResetError:
@@ -44,9 +59,24 @@ def application(backend: Backend) -> web.Application:
             return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
-    app.add_routes(control_routes(backend))
-    app.add_routes(page_routes(backend))
+    if guard is not None:
+        app.add_routes(control_routes(backend))
+        app.add_routes(page_routes(backend))
     return app
+
+
+def _no_cloud() -> web.Response:
+    text = (
+        "This is not a host of the cloud, and the emulator is a proxy to nothing else. Name other hosts in NO_PROXY.\n"
+    )
+    return web.Response(status=403, text=text)
+
+
+def _no_tunnel() -> web.Response:
+    text = "CONNECT is answered as the first request of a connection without TLS: name the proxy as http://.\n"
+    response = web.Response(status=501, text=text)
+    response.force_close()
+    return response
 
 
 class _CloudHandler:
@@ -87,16 +117,17 @@ class _CloudHandler:
         return next((fault for fault in faults if fault.kind is not Kind.LATENCY), None)
 
     async def _answer(self, exchange: Exchange, record: RequestRecord) -> tuple[Answer, Fault | None]:
-        fault = None
+        fault, body = None, b""
         try:
             # Read before any delay: a slow cloud carries out a request even if its client has disconnected.
             if exchange.cloud.service is Service.CI:
-                record.body = await read_body(exchange.source)
+                body = await read_body(exchange.source)
+                record.body = masked_body(body)
             fault = await self._delay(_operation(exchange))
             answer = answer_without_processing(exchange, fault)
             if answer is not None:
                 return answer, fault
-            answer = await self._carry_out(exchange, record)
+            answer = await self._carry_out(exchange, record, body)
         except CloudError as error:
             answer = refusal(exchange, error)
         except StorageError as error:
@@ -104,12 +135,12 @@ class _CloudHandler:
             answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
         return faulty_answer(exchange, answer, fault), fault
 
-    async def _carry_out(self, exchange: Exchange, record: RequestRecord) -> Answer:
+    async def _carry_out(self, exchange: Exchange, record: RequestRecord, body: bytes) -> Answer:
         is_object = exchange.cloud.service is Service.COS
         if is_object and exchange.method == "OPTIONS":
             return preflight(exchange, self._backend.settings.cors_origins)
         self._verify(exchange, record)
-        return await self._objects.answer(exchange) if is_object else self._jobs.answer(exchange, record.body)
+        return await self._objects.answer(exchange) if is_object else self._jobs.answer(exchange, body)
 
     def _verify(self, exchange: Exchange, record: RequestRecord) -> None:
         authorization = exchange.header("authorization")

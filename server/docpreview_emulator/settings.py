@@ -75,5 +75,11 @@ class Settings:
     record_limit: int = 10_000
     """Number of requests in `Emulator.requests`; older ones are discarded."""
 
+    tls: bool = False
+    """Whether the port speaks TLS and HTTP CONNECT too, with certificates of an authority in the data directory."""
+
+    control_hosts: tuple[str, ...] = ()
+    """Names, beside those of loopback, by which the page and the routes below `/_emulator/` may be called."""
+
     soffice: str | None = None
     """The LibreOffice program; unset searches the PATH for `soffice` and `libreoffice`, "" disables it."""

@@ -6,6 +6,7 @@ must be present.
 """
 
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -16,6 +17,7 @@ from docpreview_emulator.hosts import without_port
 from docpreview_emulator.model import Credential
 
 Pairs = Sequence[tuple[str, str]]
+_WINDOW = re.compile(r"([0-9]{1,20});([0-9]{1,20})")
 _FIELDS = ("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list", "q-signature")
 
 
@@ -80,12 +82,13 @@ def _read_fields(request: Signable) -> dict[str, str]:
 
 
 def _check_window(window: str, policy: Policy) -> None:
-    start, separator, end = window.partition(";")
-    if not (separator and start.isascii() and start.isdigit() and end.isascii() and end.isdigit()):
+    match = _WINDOW.fullmatch(window)
+    if match is None:
         raise CloudError(403, "InvalidAuthorization", "A time window of the signature is not <start>;<end>.")
-    if policy.now > int(end):
+    start, end = int(match[1]), int(match[2])
+    if policy.now > end:
         raise CloudError(403, "AccessDenied", "Request has expired")
-    if int(start) > policy.now + policy.skew_tolerance:
+    if start > policy.now + policy.skew_tolerance:
         message = "The difference between the request time and the server time is too large."
         raise CloudError(403, "RequestTimeTooSkewed", message)
 

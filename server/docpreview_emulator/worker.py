@@ -18,7 +18,10 @@ from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.sandbox import NAMESPACES, Limits
 
 _LONGEST_LINE = 16 * 1024 * 1024
-_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TZ")
+_PASSED_ON = (
+    *("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "FONTCONFIG_FILE"),
+)
 """Variables of the emulator that the processes have too; others may be secrets."""
 
 
@@ -132,8 +135,8 @@ class Workers:
     async def _start(self) -> DocumentProcess:
         directory = self._directory / uuid.uuid4().hex
         own = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
-        for folder in own.values():
-            folder.mkdir(parents=True, mode=0o700)
+        for folder in (directory, *own.values()):
+            folder.mkdir(mode=0o700, parents=True)
         for name, fonts in _users_fonts().items():
             (own["HOME"] / name).parent.mkdir(parents=True, exist_ok=True)
             (own["HOME"] / name).symlink_to(fonts)
@@ -152,6 +155,7 @@ class Workers:
             stderr=asyncio.subprocess.DEVNULL,
             limit=_LONGEST_LINE,
             start_new_session=True,
+            umask=0o077,
         )
         process = DocumentProcess(child, directory)
         try:

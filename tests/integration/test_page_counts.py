@@ -100,7 +100,8 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes
 
 @pytest.fixture
 async def emulator(tmp_path: Path) -> AsyncIterator[Emulator]:
-    async with Emulator(tmp_path / "data", settings=Settings(submit_delay=0.0)) as running:
+    """Thousands of slides take LibreOffice two GB."""
+    async with Emulator(tmp_path / "data", settings=Settings(submit_delay=0.0, max_memory=4096)) as running:
         yield running
 
 

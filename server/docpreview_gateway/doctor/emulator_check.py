@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.model.errors import GatewayError
@@ -21,7 +22,7 @@ _FONTS = "apt-get install fonts-noto-cjk"
 async def emulator_findings(transport: Transport, endpoint: str) -> list[Finding]:
     """Findings on the emulator at this endpoint; none when it is no emulator."""
     try:
-        reply = await transport.send(HttpRequest("GET", "emulator", "/_emulator/health"))
+        reply = await transport.send(HttpRequest("GET", urlsplit(endpoint).netloc, "/_emulator/health"))
         health: Any = json.loads(reply.body)
     except (TransportError, GatewayError, ValueError):
         return []

@@ -13,25 +13,49 @@ _WORD_NS = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _SLIDE_NS = "http://schemas.openxmlformats.org/presentationml/2006/main"
 _DRAWING_NS = "http://schemas.openxmlformats.org/drawingml/2006/main"
 
+FILLED, FRAMED = "<filled>", "<framed>"
+_CELL_STYLES = {FILLED: 1, FRAMED: 2}
+_HIDDEN = ' state="hidden"'
+_SIDES = "".join(f'<{side} style="thick"/>' for side in ("left", "right", "top", "bottom"))
+_STYLES = (
+    f'<styleSheet xmlns="{_SHEET_NS}"><fonts count="1"><font><sz val="11"/></font></fonts>'
+    '<fills count="3"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
+    '<fill><patternFill patternType="solid"><fgColor rgb="FFFF0000"/></patternFill></fill></fills>'
+    f'<borders count="2"><border/><border>{_SIDES}</border></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>'
+    '<cellXfs count="3"><xf/><xf fillId="2" applyFill="1"/><xf borderId="1" applyBorder="1"/></cellXfs></styleSheet>'
+)
 
-def workbook(sheets: Mapping[str, Sequence[Sequence[str]]]) -> bytes:
-    """An xlsx with these sheets of text cells; a row of no cells forces nothing."""
+
+def workbook(sheets: Mapping[str, Sequence[Sequence[str]]], *, hidden: Sequence[str] = ()) -> bytes:
+    """An xlsx with these sheets of text cells; a row of no cells forces nothing.
+
+    `FILLED` in place of a text makes an empty cell with a red fill, `FRAMED` one with thick borders.
+    """
     tabs = "".join(
-        f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"/>' for number, name in enumerate(sheets, 1)
+        f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"{_HIDDEN if name in hidden else ""}/>'
+        for number, name in enumerate(sheets, 1)
     )
     parts = {"xl/workbook.xml": f'<workbook xmlns="{_SHEET_NS}" xmlns:r="{_OFFICE}"><sheets>{tabs}</sheets></workbook>'}
-    types = {"xl/workbook.xml": f"{_TYPE}.spreadsheetml.sheet.main+xml"}
-    links = []
+    types = {
+        "xl/workbook.xml": f"{_TYPE}.spreadsheetml.sheet.main+xml",
+        "xl/styles.xml": f"{_TYPE}.spreadsheetml.styles+xml",
+    }
+    links = [("styles", "styles", "styles.xml")]
+    parts["xl/styles.xml"] = _STYLES
     for number, rows in enumerate(sheets.values(), 1):
         path = f"worksheets/sheet{number}.xml"
-        cells = "".join(
-            "<row>" + "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row) + "</row>" for row in rows
-        )
+        cells = "".join("<row>" + "".join(map(_cell, row)) + "</row>" for row in rows)
         parts[f"xl/{path}"] = f'<worksheet xmlns="{_SHEET_NS}"><sheetData>{cells}</sheetData></worksheet>'
         types[f"xl/{path}"] = f"{_TYPE}.spreadsheetml.worksheet+xml"
         links.append((f"rId{number}", "worksheet", path))
     parts["xl/_rels/workbook.xml.rels"] = _relations(links)
     return _package(parts, types, "xl/workbook.xml")
+
+
+def _cell(text: str) -> str:
+    if text in _CELL_STYLES:
+        return f'<c s="{_CELL_STYLES[text]}"/>'
+    return f'<c t="inlineStr"><is><t>{text}</t></is></c>'
 
 
 def letter(paragraphs: Sequence[str]) -> bytes:

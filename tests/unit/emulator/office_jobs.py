@@ -1,8 +1,11 @@
 """Jobs that need LibreOffice."""
 
+import io
 from typing import Any
 
+import pypdfium2 as pdfium
 import pytest
+from PIL import Image, ImageChops
 
 from docpreview_emulator import Emulator
 from docpreview_emulator.model import Job
@@ -16,3 +19,18 @@ async def converted(emulator: Emulator, cloud: Cloud, key: str, data: bytes, tem
     """The ended job of a document that is put under the key."""
     emulator.put_object(BUCKET, REGION, key, data)
     return await emulator.wait_for_job(await cloud.job_id(key, template, **options))
+
+
+async def words(emulator: Emulator, cloud: Cloud, key: str, data: bytes, **options: Any) -> list[str]:
+    """The words on the first page, or on that of the first sheet, by a job that makes a PDF of it."""
+    await converted(emulator, cloud, key, data, "words/${SheetID}/${Number}.pdf", TgtType="pdf", **options)
+    whole = emulator.get_object(BUCKET, REGION, "words/1/1.pdf")
+    with pdfium.PdfDocument(io.BytesIO(whole)) as document:
+        return str(document[0].get_textpage().get_text_range()).split()
+
+
+def coloured(picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box of what is not grey."""
+    red, green, blue = picture.convert("RGB").split()
+    difference = ImageChops.lighter(ImageChops.difference(red, green), ImageChops.difference(green, blue))
+    return difference.point([255 * (value > 32) for value in range(256)]).getbbox()

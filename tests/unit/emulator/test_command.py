@@ -15,6 +15,7 @@ import pytest
 from docpreview_emulator.__main__ import is_loopback
 from docpreview_emulator.sandbox import DESCRIPTIONS
 from tests.unit.emulator.cloud_client import COS_HOST, Cloud
+from tests.unit.emulator.office_jobs import needs_office
 from tests.unit.emulator.pdf_files import pdf
 
 COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
@@ -46,6 +47,25 @@ def test_serve_warns_of_what_the_machine_lacks_with_the_command_that_installs_it
     assert "apt-get install --no-install-recommends libreoffice-impress" in office
     assert fonts.startswith("warning: no font for Chinese, Japanese and Korean: ")
     assert "apt-get install fonts-noto-cjk" in fonts
+
+
+@needs_office
+async def test_serve_converts_documents_in_a_data_directory_that_is_named_relatively(tmp_path: Path) -> None:
+    """As the README does: `serve --data-dir ./cloud`."""
+    command, pipe = (*COMMAND, "--port", "0", "--data-dir", "./cloud"), asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, cwd=tmp_path)
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.readline()).decode().split()[-1]
+        async with Cloud(url) as cloud:
+            await cloud.put("notes.txt", b"text")
+            ended = await cloud.ended(await cloud.job_id("notes.txt", "o/${Number}.jpg"))
+            assert ended.text("JobsDetail/State") == "Success", ended.body
+            assert (await cloud.fetch("o/1.jpg")).body.startswith(b"\xff\xd8")
+    finally:
+        process.terminate()
+        await process.wait()
+    assert (tmp_path / "cloud" / "emulator.sqlite3").is_file()
 
 
 async def test_options_make_a_cloud_without_echo_with_late_lists_and_empty_pages() -> None:
@@ -132,6 +152,14 @@ def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
     done = subprocess.run([*COMMAND, "--host", "0.0.0.0"], capture_output=True, text=True, check=False)  # noqa: S104
     assert done.returncode == 2
     assert "--allow-remote" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--submit-delay", "--run-delay", "--list-delay"])
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_delay_that_is_no_number_of_seconds_is_refused(option: str, seconds: str) -> None:
+    done = subprocess.run([*COMMAND, "--port", "0", option, seconds], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr
 
 
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:

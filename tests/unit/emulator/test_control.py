@@ -1,11 +1,16 @@
 """The same knobs for other processes, below `/_emulator/`."""
 
+import math
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
 from docpreview_emulator import Emulator
+from docpreview_emulator.clock import MOST_OFFSET, Clock
+from docpreview_emulator.errors import ControlError
+from docpreview_emulator.faults import Fault
 
 from .cloud_client import BUCKET, REGION, Cloud
 
@@ -95,6 +100,59 @@ async def test_a_mistaken_control_request_is_400_with_what_is_accepted(
     status, reply = await ask(cloud, method, path, body)
     assert status == 400
     assert message in reply["error"]
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("offset", "message"),
+    [
+        ("NaN", "NaN is not a number that is accepted"),
+        ("-Infinity", "-Infinity is not a number that is accepted"),
+        ("1e999", "1e999 is not a number that is accepted"),
+        ("1e18", "offset_seconds must be between -1576800000 and 1576800000, which is 50 years"),
+        ("-1576800001", "offset_seconds must be between"),
+        (LONG, "a number of 5000 characters"),
+        (f"0.{LONG}", "a number of 5002 characters"),
+        ("true", "offset_seconds is of the wrong type"),
+        ("[" * 100_000, "the body is not JSON"),
+    ],
+)
+async def test_an_offset_of_the_clock_that_is_no_time_is_400_with_what_is_accepted(
+    emulator: Emulator, cloud: Cloud, offset: str, message: str
+) -> None:
+    body, kind = f'{{"offset_seconds": {offset}}}', {"Content-Type": "application/json"}
+    async with cloud.session.put(f"{cloud.url}/_emulator/clock", data=body, headers=kind) as response:
+        assert response.status == 400
+        assert message in (await response.json())["error"]
+    assert emulator.clock.offset_seconds == 0
+    assert (await cloud.list()).status == 200
+
+
+@pytest.mark.parametrize("offset", [MOST_OFFSET, -MOST_OFFSET, -3600.5])
+async def test_the_furthest_offsets_of_the_clock_work(emulator: Emulator, cloud: Cloud, offset: float) -> None:
+    assert (await ask(cloud, "PUT", "clock", {"offset_seconds": offset}))[0] == 200
+    reply = await cloud.list()
+    assert reply.status == 403
+    assert parsedate_to_datetime(reply.headers["Date"]).timestamp() == pytest.approx(emulator.clock.now(), abs=60)
+
+
+@pytest.mark.parametrize("offset", [math.nan, math.inf, 1e18, 10**400])
+def test_a_library_that_sets_such_an_offset_gets_the_same_error(offset: float) -> None:
+    clock = Clock()
+    with pytest.raises(ControlError, match="50 years"):
+        clock.offset_seconds = offset
+    assert clock.offset_seconds == 0
+
+
+@pytest.mark.parametrize("field", ["seconds", "retry_after"])
+async def test_a_fault_whose_seconds_are_no_number_is_400(cloud: Cloud, field: str) -> None:
+    body, kind = f'{{"kind": "throttle", "{field}": NaN}}', {"Content-Type": "application/json"}
+    async with cloud.session.post(f"{cloud.url}/_emulator/faults", data=body, headers=kind) as response:
+        assert response.status == 400
+    with pytest.raises(ControlError, match="finite"):
+        Fault.of({"kind": "throttle", field: math.inf})
 
 
 async def test_an_unknown_host_and_route_is_404(cloud: Cloud) -> None:

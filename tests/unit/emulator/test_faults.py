@@ -153,12 +153,13 @@ async def test_an_invalid_fault_is_refused_with_what_is_accepted(
         emulator.add_fault(**fault)
 
 
-async def test_requests_are_recorded_without_their_signatures(emulator: Emulator, cloud: Cloud) -> None:
+async def test_requests_are_recorded_without_their_signatures_and_passwords(emulator: Emulator, cloud: Cloud) -> None:
     await cloud.create("seven.pdf", DocPassword="secret")
     await cloud.send("GET", "/docqueue", params={"state": "All"})
     create, queues = emulator.requests
     assert (create.operation, create.method, create.path, create.status) == ("create", "POST", "/doc_jobs", 200)
-    assert b"<DocPassword>secret</DocPassword>" in create.body
+    assert b"<Object>seven.pdf</Object>" in create.body
+    assert b"<DocPassword>***</DocPassword>" in create.body
     assert create.headers["authorization"].endswith("q-signature=***")
     assert (queues.operation, queues.query) == ("queues", "state=All")
     emulator.clear_requests()

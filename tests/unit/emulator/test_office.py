@@ -13,7 +13,6 @@ from .office_jobs import converted, needs_office
 from .test_rendering import image, targets
 
 LONG = [[f"row {n}"] for n in range(120)]
-SECRET = Path(__file__).with_name("secret.doc")  # written by LibreOffice as Word 97 under the password "pass"
 BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
 
 
@@ -23,7 +22,6 @@ BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
     [
         ("deck.pptx", slides(3), 3),
         ("letter.docx", letter(["one", "two"]), 2),
-        ("notes.txt", "中文 text".encode("gb18030"), 1),
         ("main.c", b"int main(void) { return 0; }\n", 1),
         ("page.html", b"<html><body><h1>Title</h1></body></html>", 1),
         ("old.doc", b"{\\rtf1 Hello}", 1),
@@ -98,27 +96,6 @@ async def test_a_document_that_libreoffice_cannot_open_is_a_failed_job(
     """Also one that it would open as something else."""
     job = await converted(emulator, cloud, *document, "o/${SheetID}/${Number}", **options)
     assert (job.state, job.code) == ("Failed", code)
-
-
-@needs_office
-@pytest.mark.parametrize(
-    ("options", "code"),
-    [({"DocPassword": "pass"}, "Success"), ({"DocPassword": "no"}, "-3006"), ({}, "FileOpenFailed")],
-)
-async def test_an_encrypted_text_opens_only_with_its_password(
-    emulator: Emulator, cloud: Cloud, options: dict[str, Any], code: str
-) -> None:
-    job = await converted(emulator, cloud, "secret.doc", SECRET.read_bytes(), "o/${Number}", **options)
-    assert job.code == code
-
-
-async def test_an_encrypted_package_without_a_password_is_told_from_a_damaged_document() -> None:
-    """LibreOffice need not be asked."""
-    content = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000) + "EncryptedPackage".encode("utf-16-le")
-    settings = Settings(submit_delay=0, soffice="/bin/false")
-    async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
-        job = await converted(emulator, cloud, "deck.pptx", content, "o/${Number}")
-        assert (job.state, job.code) == ("Failed", "-3006")
 
 
 @needs_office

@@ -98,7 +98,7 @@ def test_the_gateway_of_the_fixture_is_gone_with_its_test(docpreview_emulator: E
 def test_a_start_that_fails_in_a_thread_raises_in_the_caller() -> None:
     with running(Emulator()) as first:
         second = Emulator(port=first.port)
-        with pytest.raises(OSError, match="address already in use"), running(second):
+        with pytest.raises(OSError, match="Address already in use"), running(second):
             pass
     with pytest.raises(StorageError), running(Emulator("/dev/null/x")):
         pass

@@ -11,7 +11,7 @@ from docpreview_emulator import Credential, Emulator
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.signatures import Policy, Signable, verify
 
-from .cloud_client import BUCKET, COS_HOST, REGION, SECRET_ID, SECRET_KEY, Cloud, Signer
+from .cloud_client import BUCKET, CI_HOST, COS_HOST, REGION, SECRET_ID, SECRET_KEY, Cloud, Signer
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "signing.json").read_text(encoding="utf-8"))["cases"]
 TOKEN_HEADERS = ("x-ci-security-token", "x-cos-security-token")
@@ -80,6 +80,14 @@ async def test_half_a_signature_is_an_invalid_authorization(cloud: Cloud) -> Non
     headers = {"host": COS_HOST, "Authorization": "q-sign-algorithm=sha1&q-ak=x"}
     reply = await cloud.raw("GET", "/x", headers=headers)
     assert reply.text("Code") == "InvalidAuthorization"
+
+
+@pytest.mark.parametrize("window", ["1;" + "9" * 5000, "NaN;NaN", "1;1e18", "-1;5", "1;", "٣;٤"])
+async def test_a_window_that_is_no_time_is_an_invalid_authorization(cloud: Cloud, window: str) -> None:
+    fields = {**Signer().sign("GET", "/docqueue", {}, {"host": CI_HOST}), "q-sign-time": window}
+    headers = {"host": CI_HOST, "Authorization": "&".join(f"{name}={value}" for name, value in fields.items())}
+    reply = await cloud.raw("GET", "/docqueue", headers=headers)
+    assert (reply.status, reply.text("Code")) == (403, "InvalidAuthorization")
 
 
 async def test_an_unknown_key_is_an_invalid_access_key_id(cloud: Cloud) -> None:

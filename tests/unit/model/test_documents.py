@@ -18,7 +18,7 @@ from tests.document_files import aes_pdf, compound_file, encrypted_office, rc4_p
 from tests.unit.emulator.office_files import letter, slides, workbook
 from tests.unit.emulator.pdf_files import encrypted_pdf, pdf
 
-SECRET_DOC = (Path(__file__).parents[1] / "emulator" / "secret.doc").read_bytes()
+SECRET_DOC = (Path(__file__).parents[1] / "emulator" / "secrets" / "secret.doc").read_bytes()
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 

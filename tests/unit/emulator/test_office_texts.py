@@ -1,0 +1,61 @@
+"""Encodings of plain texts, and what separates the fields of CSV files, through the real LibreOffice."""
+
+import pytest
+
+from docpreview_emulator import Emulator
+from docpreview_emulator.csv_files import separator
+
+from .cloud_client import Cloud
+from .office_jobs import needs_office, words
+
+CHINESE, WESTERN = "中文文本的预览", "élan café naïve Straße £5 “quoted”"
+
+
+@needs_office
+@pytest.mark.parametrize(
+    ("key", "text", "encoding"),
+    [
+        ("western.txt", WESTERN, "cp1252"),
+        ("chinese.txt", CHINESE, "gb18030"),
+        ("marked.log", CHINESE, "utf-16"),
+        ("western.csv", WESTERN, "cp1252"),
+    ],
+)
+async def test_a_text_of_each_encoding_has_its_own_letters_on_its_page(
+    emulator: Emulator, cloud: Cloud, key: str, text: str, encoding: str
+) -> None:
+    assert await words(emulator, cloud, key, text.encode(encoding)) == text.split()
+
+
+@needs_office
+@pytest.mark.parametrize("divider", [";", "\t"])
+async def test_the_fields_of_a_csv_file_are_cells_whatever_separates_them(
+    emulator: Emulator, cloud: Cloud, divider: str
+) -> None:
+    """Quotes around a field with the separator go too."""
+    rows = [["name", "city"], ["José", f'"Zürich{divider}8001"'], ["Li", "Basel"]]
+    text = "\r\n".join(divider.join(row) for row in rows)
+    shown = "".join(await words(emulator, cloud, "table.csv", text.encode("latin-1")))
+    assert shown == f"namecityJoséZürich{divider}8001LiBasel".replace("\t", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a;b\n1,5;2,5\n3,5;4,5\n", ";"),
+        ("a,b\nx;y,z\nv,w\n", ","),
+        ("a\tb\n1,5\t2;5\n", "\t"),
+        ("a\nb\n", ","),
+        ("", ","),
+        ('"a;b",c\n"d;e",f\n', ","),
+        ("\n\na;b;c\nd;e;f\ng;h;i\nj;k\n", ";"),
+    ],
+)
+def test_the_separator_is_the_one_that_makes_rows_of_one_length(text: str, expected: str) -> None:
+    """Fields with decimal commas do not make it a comma."""
+    assert separator(text) == (expected, text)
+
+
+def test_a_first_line_that_declares_the_separator_is_no_row() -> None:
+    """As Excel writes it."""
+    assert separator("sep=;\r\na,b;c\r\n") == (";", "a,b;c\r\n")

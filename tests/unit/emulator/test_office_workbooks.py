@@ -1,0 +1,67 @@
+"""Which sheets of a workbook have pages, and which pages, through the real LibreOffice."""
+
+from typing import Any
+
+import pytest
+
+from docpreview_emulator import Emulator
+
+from .cloud_client import Cloud
+from .office_files import FILLED, FRAMED, workbook
+from .office_jobs import coloured, converted, needs_office
+from .test_rendering import image, targets
+
+pytestmark = needs_office
+
+TEMPLATE = "o/${SheetID}/${Number}.png"
+LENGTHS = workbook({"Short": [["a"]], "Long": [[f"row {number}"] for number in range(120)], "Shorter": [["b"]]})
+PAINTED = workbook({"Filled": [[FILLED] * 3] * 5, "Blank": [], "Framed": [[FRAMED] * 3] * 5})
+
+
+async def test_a_sheet_of_colours_and_borders_without_text_has_a_page(emulator: Emulator, cloud: Cloud) -> None:
+    """A sheet with nothing to see has none."""
+    job = await converted(emulator, cloud, "plan.xlsx", PAINTED, TEMPLATE, TgtType="png")
+    assert targets(job) == ["o/1/1.png", "o/3/1.png"]
+    filled, framed = (image(emulator, key).convert("RGB") for key in targets(job))
+    box = coloured(filled)
+    assert box is not None
+    assert filled.getpixel(((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)) == (255, 0, 0)
+    assert coloured(framed) is None
+    assert framed.convert("L").getextrema() == (0, 255), "black borders"
+
+
+async def test_a_hidden_sheet_has_no_pages_and_the_others_keep_their_numbers(emulator: Emulator, cloud: Cloud) -> None:
+    book = workbook({"First": [["a"]], "Hidden": [["b"]], "Third": [["c"]]}, hidden=["Hidden"])
+    job = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, TgtType="png")
+    assert targets(job) == ["o/1/1.png", "o/3/1.png"]
+    assert job.result is not None
+    assert job.result.total_sheets == 3
+    asked = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, TgtType="png", SheetId=2)
+    message = "Sheet 2 is hidden: hidden sheets are not converted."
+    assert (asked.state, asked.code, asked.message) == ("Failed", "-3015", message)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"StartPage": 2, "EndPage": 3}, ["2/1", "2/2"]),
+        ({"PageRanges": "1,3"}, ["1/1", "2/1", "2/3", "3/1"]),
+    ],
+)
+async def test_pages_beyond_a_short_sheet_are_those_of_the_longer_ones(
+    emulator: Emulator, cloud: Cloud, options: dict[str, Any], expected: list[str]
+) -> None:
+    """Pages count within each sheet; the second one has three."""
+    job = await converted(emulator, cloud, "book.xlsx", LENGTHS, "${SheetID}/${Number}", **options)
+    assert (job.code, targets(job)) == ("Success", expected)
+    assert job.result is not None
+    assert (job.result.total_pages, job.result.failed_pages) == (5, 0)
+
+
+@pytest.mark.parametrize("options", [{"StartPage": 4}, {"SheetId": 1, "StartPage": 2}])
+async def test_pages_beyond_every_sheet_fail_the_job(emulator: Emulator, cloud: Cloud, options: dict[str, Any]) -> None:
+    """The message says how many pages there are."""
+    job = await converted(emulator, cloud, "book.xlsx", LENGTHS, "${SheetID}/${Number}", **options)
+    longest = 1 if "SheetId" in options else 3
+    message = f"No sheet has the selected pages: the longest one has {longest}."
+    assert (job.state, job.code, job.message) == ("Failed", "-3015", message)
