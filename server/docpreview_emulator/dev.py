@@ -33,6 +33,7 @@ STOP_SECONDS = 10.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN = {"warning", "error", "critical"}
+_LISTENS = "listens on"
 _UNTOLD = {"timestamp", "logger"}
 _HEAD = """\
 # The example configuration of `docpreview-gateway dev`, which keeps this file once it is there. Whatever stands here,
@@ -135,7 +136,7 @@ class Servers:
     def run(self, emulator_ports: Sequence[int], gateway_ports: Sequence[int]) -> None:
         """Start both, print where they are, and wait. _Stop or EndedError is how it ends."""
         line = self.started(self._start_emulator, emulator_ports)
-        url = line.split()[-1]
+        url = line.partition(_LISTENS)[2].split()[0]
         line = self.started(lambda ports: self._start_gateway(url, ports), gateway_ports)
         grpc_port, admin_port = gateway_process.ports(line)
         target = f"127.0.0.1:{grpc_port}"
@@ -169,7 +170,7 @@ class Servers:
         words = (sys.executable, "-P", "-m", "docpreview_emulator", "serve")
         options = ("--port", str(port), "--data-dir", str(self._folder / "cloud"))
         log = self._folder / "emulator.log"
-        return self.process(Command("emulator", (*words, *options), log, mark="listens on", note=emulator_note))
+        return self.process(Command("emulator", (*words, *options), log, mark=_LISTENS, note=emulator_note))
 
     def _start_gateway(self, url: str, ports: Sequence[int]) -> ServerProcess:
         port, admin_port = ports

@@ -13,6 +13,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _BUCKET = re.compile(r"(?!.{61})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?-[0-9]+")
 _HOST = re.compile(rf"(?:(?P<bucket>[^./]+)\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
+_ALL_BUCKETS = re.compile(r"service\.cos\.[a-z0-9.-]+")
 
 
 class Service(Enum):
@@ -24,7 +25,10 @@ class Service(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CloudHost:
-    """A host of the cloud; `bucket` is None for calls about a whole region (`ci.<region>.<suffix>`)."""
+    """A host of the cloud; `bucket` is None for calls about a whole region (`ci.<region>.<suffix>`).
+
+    `region` is empty for calls about all of them (`service.cos.<suffix>`).
+    """
 
     service: Service
     region: str
@@ -33,7 +37,10 @@ class CloudHost:
 
 def read_host(host: str) -> CloudHost | None:
     """The cloud's meaning of a `Host` header (a port is ignored), or None when it is not a host of the cloud."""
-    match = _HOST.fullmatch(without_port(host).lower())
+    name = without_port(host).lower()
+    if _ALL_BUCKETS.fullmatch(name):
+        return CloudHost(Service.COS, "", None)
+    match = _HOST.fullmatch(name)
     if match is None:
         return None
     region, name = match["region"], match["bucket"]

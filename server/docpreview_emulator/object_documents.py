@@ -10,6 +10,23 @@ from docpreview_emulator.listings import KeyPage, KeyQuery
 from docpreview_emulator.model import Bucket, Multipart, Part, StoredObject
 
 
+def buckets_response(buckets: Iterable[tuple[Bucket, float]]) -> bytes:
+    """The answer to `GET /` of `service.cos.<suffix>` and `cos.<region>.<suffix>`."""
+    listed = (
+        element(
+            "Bucket",
+            leaf("Name", bucket.name),
+            leaf("Location", bucket.region),
+            leaf("CreationDate", iso_time(created)),
+            leaf("BucketType", "cos"),
+        )
+        for bucket, created in buckets
+    )
+    who = (leaf("ID", "qcs::cam::uin/100000000001:uin/100000000001"), leaf("DisplayName", "100000000001"))
+    parts = (element("Owner", *who), element("Buckets", *listed), leaf("IsTruncated", "false"))
+    return document(element("ListAllMyBucketsResult", *parts))
+
+
 def objects_response(bucket: Bucket, query: KeyQuery, page: KeyPage[StoredObject]) -> bytes:
     """The answer to `GET /` of a bucket."""
     parts = [

@@ -177,11 +177,11 @@ class ObjectTable:
         """The object's bytes."""
         return _read(self.path(stored))
 
-    def read_range(self, stored: StoredObject, first: int, last: int) -> bytes:
-        """The object's bytes from `first` to `last`, both included."""
+    async def read_range(self, stored: StoredObject, first: int, last: int) -> bytes:
+        """The object's bytes from `first` to `last`, both included, though it be replaced meanwhile."""
         with _disk(), self.path(stored).open("rb") as file:
             file.seek(first)
-            return file.read(last - first + 1)
+            return await asyncio.to_thread(file.read, last - first + 1)
 
     async def copy(self, stored: StoredObject, upload: Upload, first: int = 0, last: int | None = None) -> None:
         """Write the object's bytes, or those from `first` to `last`, to an upload.

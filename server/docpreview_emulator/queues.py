@@ -106,6 +106,20 @@ class QueueTable:
             row = connection.execute(statement, (bound, bucket.name, bucket.region)).fetchone()
         return float(row["created"])
 
+    def existing(self, region: str) -> list[tuple[Bucket, float]]:
+        """The buckets of a region (empty: of all) by name, each with the time of its first use.
+
+        Without strict mode these are the buckets that were created, have objects or were asked for documents.
+        """
+        statement = (
+            "SELECT bucket, region, MIN(created) AS created FROM (SELECT bucket, region, created FROM buckets"
+            " UNION ALL SELECT bucket, region, modified FROM objects) WHERE ? IN ('', region)"
+            " GROUP BY bucket, region ORDER BY bucket, region"
+        )
+        with self._database.transaction() as connection:
+            rows = connection.execute(statement, (region,)).fetchall()
+        return [(Bucket(row["bucket"], row["region"]), row["created"]) for row in rows]
+
     def buckets(self, regions: Collection[str]) -> list[tuple[Bucket, float]]:
         """The bound buckets of these regions, or of all if there are none, by region and name."""
         statement = "SELECT * FROM buckets WHERE bound = 1 ORDER BY region, bucket"

@@ -7,7 +7,7 @@ from docpreview_emulator.errors import CloudError
 from docpreview_emulator.exchange import Answer, Exchange
 from docpreview_emulator.listings import read_key_query
 from docpreview_emulator.model import Bucket
-from docpreview_emulator.object_documents import deleted_response, objects_response, uploads_response
+from docpreview_emulator.object_documents import buckets_response, deleted_response, objects_response, uploads_response
 from docpreview_emulator.receiving import read_document
 from docpreview_emulator.xmltree import Element
 
@@ -17,6 +17,7 @@ MAX_DELETED = 1000
 _OF_LISTS = frozenset({"prefix", "delimiter", "encoding-type"})
 _OF_OBJECTS = _OF_LISTS | {"marker", "max-keys"}
 _OF_UPLOADS = _OF_LISTS | {"key-marker", "upload-id-marker", "max-uploads"}
+_OF_BUCKETS = frozenset({"region", "marker", "max-keys"})
 _Route = Callable[[Exchange, Bucket], Awaitable[Answer]]
 
 
@@ -25,6 +26,18 @@ class BucketRoutes:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+
+    def list_all(self, exchange: Exchange, subresource: frozenset[str]) -> Answer:
+        """The answer to a request for all buckets, or those of a region; they are never more than fit into it.
+
+        Raises:
+            CloudError: it is a refusal.
+        """
+        if exchange.method != "GET" or exchange.path != "/" or not subresource <= _OF_BUCKETS:
+            raise CloudError(501, "NotImplemented", "Without a bucket in its host the emulator has only GET /.")
+        region, marker = exchange.param("region") or exchange.cloud.region, exchange.param("marker") or ""
+        found = self._backend.queues.existing(region)
+        return Answer(body=buckets_response(each for each in found if each[0].name > marker))
 
     async def answer(self, exchange: Exchange, bucket: Bucket, subresource: frozenset[str]) -> Answer:
         """The answer to a request for a bucket itself.

@@ -40,7 +40,7 @@ class ObjectRoutes:
         """
         bucket, key, subresource = exchange.cloud.bucket, exchange.path[1:], _subresource(exchange)
         if bucket is None:
-            raise CloudError(501, "NotImplemented", "The emulator has no lists of buckets: name one in the host.")
+            return self._buckets.list_all(exchange, subresource)
         if not key:
             return await self._buckets.answer(exchange, bucket, subresource)
         self._backend.queues.check(bucket)
@@ -51,7 +51,7 @@ class ObjectRoutes:
             is_copy = exchange.header(COPY_SOURCE) is not None
             return await (self._copy if is_copy else self._put)(exchange, bucket, key)
         if exchange.method in {"GET", "HEAD"}:
-            return self._get(exchange, bucket, key)
+            return await self._get(exchange, bucket, key)
         if exchange.method == "DELETE":
             self._backend.objects.delete(bucket, key)
             return Answer(204)
@@ -93,7 +93,7 @@ class ObjectRoutes:
         if not properties.replaces and self._backend.objects.find(bucket, key) is not None:
             raise already_exists()
 
-    def _get(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
+    async def _get(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
         stored = self._backend.objects.find(bucket, key)
         if stored is None:
             raise CloudError(404, "NoSuchKey", "The specified key does not exist.")
@@ -117,7 +117,7 @@ class ObjectRoutes:
         if exchange.method == "HEAD":
             headers["Content-Length"] = str(last - first + 1)
         else:
-            answer.body = self._backend.objects.read_range(stored, first, last)
+            answer.body = await self._backend.objects.read_range(stored, first, last)
         return answer
 
 

@@ -44,7 +44,6 @@ def told(job: PreviewJob) -> tuple[str, str]:
         ("empty.pdf", b"", {}, "DAMAGED"),
         ("two.pdf", pdf(2), {"start_page": 3}, "NO_SUCH_PAGE"),
         ("what.xyz", b"?", {}, "UNSUPPORTED"),
-        ("many.pdf", pdf(5001), {}, "TOO_LARGE"),
         ("wide.pdf", pdf(1, width=14000), {"image_dpi": 600}, "TOO_LARGE"),
     ],
 )

@@ -264,3 +264,25 @@ async def test_the_document_service_of_all_regions_is_listed_on_demand(emulator:
         reply = await cloud.send("GET", "/docbucket", host=f"ci.{REGION}.myqcloud.com", params=params)
         assert reply.texts("DocBucketList/Name") == names
         assert reply.text("TotalCount") == str(len(names))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_the_buckets_of_all_regions_or_of_one_are_listed(tmp_path: Path, *, strict: bool) -> None:
+    """Those that were created or, without strict mode, are used."""
+    async with Emulator(tmp_path, settings=Settings(strict=strict)) as emulator, Cloud(emulator.url) as client:
+        emulator.put_object(BUCKET, REGION, "k", b"")
+        for name in ("b-1250000000", "c-1250000000"):
+            await client.send("PUT", "/", host=f"{name}.cos.{ELSEWHERE}.myqcloud.com")
+        names = []
+        for host, params in (
+            ("service.cos.myqcloud.com", {"marker": "", "max-keys": "2000"}),
+            ("service.cos.myqcloud.com", {"region": ELSEWHERE, "marker": "b-1250000000"}),
+            (f"cos.{REGION}.myqcloud.com", {}),
+        ):
+            reply = await client.send("GET", "/", host=host, params=params)
+            assert (reply.status, reply.xml.tag) == (200, "ListAllMyBucketsResult")
+            names.append(
+                list(zip(reply.texts("Buckets/Bucket/Name"), reply.texts("Buckets/Bucket/Location"), strict=True))
+            )
+        made = [("b-1250000000", ELSEWHERE), ("c-1250000000", ELSEWHERE)]
+        assert names == [[*made, (BUCKET, REGION)], made[1:], [(BUCKET, REGION)]]

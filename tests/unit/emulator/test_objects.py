@@ -243,4 +243,15 @@ async def test_sub_resources_and_other_methods_are_refused_with_their_names(clou
         assert (reply.status, reply.text("Code")) == (501, "NotImplemented")
         assert reply.text("Message").endswith(": acl.")
         assert (await cloud.send("POST", path, host=COS_HOST, body=b"")).text("Code") == "MethodNotAllowed"
-    assert (await cloud.send("GET", "/", host=f"cos.{REGION}.myqcloud.com")).text("Code") == "NotImplemented"
+    assert (await cloud.send("PUT", "/", host=f"cos.{REGION}.myqcloud.com")).text("Code") == "NotImplemented"
+
+
+async def test_a_large_object_is_read_while_others_are_served_and_though_it_is_replaced(cloud: Cloud) -> None:
+    """Each read has the bytes of one object, whole."""
+    old, new = b"o" * 20_000_000, b"n" * 20_000_000
+    await cloud.put("k", old)
+    reads = [asyncio.create_task(cloud.fetch("k")) for _ in range(4)]
+    await cloud.put("k", new)
+    bodies = {reply.body for reply in await asyncio.gather(*reads)}
+    assert bodies <= {old, new}
+    assert (await cloud.fetch("k")).body == new

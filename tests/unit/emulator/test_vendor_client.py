@@ -52,6 +52,7 @@ def test_a_bucket_is_created_found_filled_emptied_and_deleted(strict: Emulator) 
     assert sdk.bucket_exists(Bucket=BUCKET)
     assert sdk.head_bucket(Bucket=BUCKET)["x-cos-bucket-region"] == REGION
     assert not client(strict, Region=ELSEWHERE).bucket_exists(Bucket=BUCKET)
+    assert [(each["Name"], each["Location"]) for each in sdk.list_buckets()["Buckets"]["Bucket"]] == [(BUCKET, REGION)]
     with pytest.raises(CosServiceError) as refused:
         sdk.create_bucket(Bucket=BUCKET)
     assert code_of(refused) == (409, "BucketAlreadyExists")
