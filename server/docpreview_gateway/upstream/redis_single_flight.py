@@ -174,7 +174,7 @@ class RedisSingleFlight:
         """End the lease that the server may have given with an answer that nobody has read, also after a failure."""
         with suppress(RedisCallError):
             arguments = self._replica, self._reply_channel, f"{key}\n", b"", 0
-            await self._redis.run(_END, self._keys(key), *arguments, read=_unchanged)
+            await self._redis.run(_END, self._keys(key), *arguments, read=_unchanged, failure_counts=False)
 
     async def ask(self, key: str, seconds: float) -> bool:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
