@@ -299,7 +299,7 @@ class TestServerThatIsGone:
             pair.emulator.add_fault("latency", "create", seconds=1)
             request_id = new_id()
             creating = asyncio.ensure_future(pair.one.create(request_id))
-            await asyncio.sleep(0.5)
+            await until(lambda: pair.posts() == 1)
             mortal.freeze()
             job_id = await creating
             mortal.thaw()
