@@ -22,7 +22,7 @@ from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.storage.redis_client import FAILURES
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.deployments import NAMESPACE
-from tests.integration.conftest import BUCKET, REGION, settings
+from tests.integration.conftest import BUCKET, REGION, settings, until
 from tests.redis_server import running_redis
 from tests.unit.rpc.conftest import error_info
 
@@ -258,11 +258,14 @@ class TestServerThatIsGone:
             pair.emulator.hold_jobs()
             job_id = await pair.one.create()
             usual = median(await reads(pair.one, job_id, 20))
+            # The end of a lease, which is sent in the background, would else be the first command that fails.
+            await until(lambda: b"lease" not in mortal.command("KEYS", "*}:lease"))
             mortal.freeze()
-            times = await reads(pair.one, job_id, 100)
+            # After a failure no read asks for 50 ms, in which a fast machine reads nearly a hundred times.
+            times = await reads(pair.one, job_id, 400)
             assert max(times) < 1
             assert median(times) < usual + 0.02
-            assert 1 <= pair.one.lookups("error") <= 2 * FAILURES
+            assert 3 <= pair.one.lookups("error") <= 2 * FAILURES
             assert pair.one.lookups("skipped") >= 50
             await refused_creates(pair)
             mortal.thaw()
@@ -296,7 +299,7 @@ class TestServerThatIsGone:
             pair.emulator.add_fault("latency", "create", seconds=1)
             request_id = new_id()
             creating = asyncio.ensure_future(pair.one.create(request_id))
-            await asyncio.sleep(0.5)
+            await until(lambda: pair.posts() == 1)
             mortal.freeze()
             job_id = await creating
             mortal.thaw()

@@ -97,10 +97,12 @@ class RedisClient:
         read: Callable[[Any], Result],
         spent: float = 0.0,
         script: Script | None = None,
+        failure_counts: bool = True,
     ) -> Result:
         """Send a command and `read` its answer. RedisCallError, also when `read` raises an error.
 
-        `spent` are the seconds of the limit that the caller has used up before. `script` is that of an EVALSHA.
+        `spent` are the seconds of the limit that the caller has used up before. `script` is that of an EVALSHA. With
+        `failure_counts=False` a failure tells the breaker nothing: it is known by the command before.
         """
         admission = self._breaker.admit(time.monotonic()) if spent < self._seconds else None
         if admission is None:
@@ -119,7 +121,10 @@ class RedisClient:
             is_reply = isinstance(error, ResponseError)
             if is_reply:
                 log.debug("Redis error reply", server=self._name, command=command[0], error=words(error))
-            self._ended(admission, time.monotonic(), None if is_reply and not self._error_replies_fail else error)
+            if failure_counts:
+                self._ended(admission, time.monotonic(), None if is_reply and not self._error_replies_fail else error)
+            else:
+                self._breaker.ended(admission, time.monotonic(), failed=None)
             raise RedisCallError(_message(error)) from error
         self._ended(admission, time.monotonic(), None)
         return result
@@ -131,10 +136,11 @@ class RedisClient:
         *arguments: Argument,
         read: Callable[[Any], Result],
         spent: float = 0.0,
+        failure_counts: bool = True,
     ) -> Awaitable[Result]:
         """As `execute`, for a script."""
         command = ("EVALSHA", script.hash, len(keys), *keys, *arguments)
-        return self.execute(*command, read=read, spent=spent, script=script)
+        return self.execute(*command, read=read, spent=spent, script=script, failure_counts=failure_counts)
 
     def _ended(self, admission: Admission, now: float, error: Exception | None) -> None:
         was_closed = self._breaker.state is State.CLOSED

@@ -51,12 +51,17 @@ local function register(waiting, replica, milliseconds)
 end
 """
 # KEYS: lease, reply channels of followers, cached envelope. ARGV: the time, or nothing with `no_cache`; the replica, or
-# nothing while it does not hear others.
+# nothing while it does not hear others. A replica that holds the lease already leads again: the answer to its earlier
+# look came too late, and no read of that look will end the lease.
 _TURN = Script(f"""{_REGISTER}{FRESH_IN_LUA}
 local cached = ARGV[1] ~= '' and redis.call('GET', KEYS[3]) or ''
 if is_fresh(cached, tonumber(ARGV[1])) then return {{'found', cached}} end
 if ARGV[2] == '' then return {{'alone', cached}} end
-if redis.call('SET', KEYS[1], ARGV[2], 'PX', {_milliseconds(LEASE_SECONDS)}, 'NX') then return {{'leader', cached}} end
+local owner = redis.call('GET', KEYS[1])
+if not owner or owner == ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', {_milliseconds(LEASE_SECONDS)})
+  return {{'leader', cached}}
+end
 register(KEYS[2], ARGV[2], {_milliseconds(WAIT_SECONDS)})
 return {{'follower', cached}}
 """)
@@ -160,8 +165,7 @@ class RedisSingleFlight:
 
     def end(self, key: str, envelope: bytes, seconds: float) -> None:
         """End a lease, store the result and publish it to the followers, in the background."""
-        if (renewal := self._renewals.pop(key, None)) is not None:
-            renewal.cancel()
+        self._stop_renewing(key)
         milliseconds = _milliseconds(seconds) if seconds > 0 else 0
         arguments = self._replica, self._reply_channel, f"{key}\n", envelope, milliseconds
         self._in_background(self._run(_END, key, *arguments))
@@ -170,7 +174,7 @@ class RedisSingleFlight:
         """End the lease that the server may have given with an answer that nobody has read, also after a failure."""
         with suppress(RedisCallError):
             arguments = self._replica, self._reply_channel, f"{key}\n", b"", 0
-            await self._redis.run(_END, self._keys(key), *arguments, read=_unchanged)
+            await self._redis.run(_END, self._keys(key), *arguments, read=_unchanged, failure_counts=False)
 
     async def ask(self, key: str, seconds: float) -> bool:
         """Register as a follower of any read of the key that ends within these seconds; whether that succeeded."""
@@ -245,7 +249,12 @@ class RedisSingleFlight:
             self._renew_later(key)
             self._in_background(self._run(_RENEW, key, self._replica))
 
+        self._stop_renewing(key)
         self._renewals[key] = asyncio.get_running_loop().call_later(RENEW_SECONDS, renew)
+
+    def _stop_renewing(self, key: str) -> None:
+        if (renewal := self._renewals.pop(key, None)) is not None:
+            renewal.cancel()
 
     def _keys(self, key: str) -> tuple[str, str, str]:
         """Names of a key's lease, of its followers, and of the cached envelope.

@@ -151,6 +151,18 @@ async def test_commands_to_an_optional_server_are_skipped_after_three_failures()
     assert (client.is_failing, client.failed_lately) == (True, True)
 
 
+async def test_a_failure_that_the_command_before_has_shown_does_not_count_again() -> None:
+    """Three slow answers open the breaker, not two with what is sent after each of them."""
+    server = FakeServer()
+    server.answer = NoConnection("gone")
+    client = optional(server)
+    for _ in range(10):
+        with pytest.raises(RedisCallError):
+            await client.execute("GET", "k", read=as_bytes, failure_counts=False)
+    assert not client.failed_lately
+    assert await outcomes(client, 4) == ["gone"] * 3 + ["skipped"]
+
+
 async def test_the_beginning_and_the_end_of_an_outage_are_logged_once() -> None:
     """The server's address is shown, which is in the library's message."""
     server = FakeServer()

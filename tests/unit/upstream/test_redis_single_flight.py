@@ -286,6 +286,20 @@ class TestTurn:
             await one.close()
             assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
 
+    async def test_a_lease_that_a_look_of_the_same_replica_has_left_behind_is_taken_again(
+        self, redis_server: RedisServer
+    ) -> None:
+        """Giving it back may have failed, or have come before it. Nobody reads then, so nobody is to be followed."""
+        async with listening(redis_server.url) as one:
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("leader")
+            redis_server.command("PEXPIRE", LEASE, "10")
+            assert await one.turn(KEY, NOW, no_cache=False) == Turn("leader")
+            assert int(redis_server.command("PTTL", LEASE)[1:]) > 10
+            one.end(KEY, envelope(), 60)
+            await one.close()
+            assert redis_server.command("EXISTS", LEASE) == b":0\r\n"
+            assert one._renewals == {}
+
     async def test_a_replica_that_does_not_hear_the_others_uses_the_cache_and_takes_no_lease(
         self, redis_server: RedisServer
     ) -> None:
