@@ -23,6 +23,17 @@ from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029)}
+
+
+class _Lines(logging.Formatter):
+    """One line for each record: keys and hosts of requests may have line breaks and commands of terminals."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        return super().formatMessage(record).translate(_CONTROLS)
+
+
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
     help="Emulator of Tencent Cloud CI document-preview jobs that really renders.", pretty_exceptions_enable=False
@@ -130,7 +141,9 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     if ca_out is not None and not tls:
         raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     os.umask(0o077)  # for the files of libraries and of LibreOffice, too
     credentials = [Credential(secret_id, secret_key, token)]
     named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}

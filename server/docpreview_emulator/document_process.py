@@ -158,9 +158,11 @@ def _with_warnings(part: Part, process: Mapping[str, str]) -> Part:
 
 
 def _check_selection(rendered: list[Reply]) -> None:
-    """Refuse a workbook none of whose sheets has the selected pages."""
+    """Refuse a workbook none of whose sheets has the selected pages, or any."""
     longest = max((each["total"] for each in rendered), default=0)
-    if longest and not any(each["outputs"] or each["failed"] for each in rendered):
+    if not longest:
+        raise JobFailure("-3008", "The document is empty: no sheet that is shown has anything in it.")
+    if not any(each["outputs"] or each["failed"] for each in rendered):
         raise JobFailure(BEYOND_THE_END, f"No sheet has the selected pages: the longest one has {longest}.")
 
 

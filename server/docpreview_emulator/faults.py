@@ -123,6 +123,10 @@ class Fault:
         self._check_operation()
 
     def _check_operation(self) -> None:
+        if self.kind is Kind.EMPTY_PAGE:
+            if self.operation not in {Operation.ANY, Operation.LIST}:
+                raise ControlError(f"kind {self.kind} is one of operation list only, not of {self.operation}")
+            self.operation = Operation.LIST
         if self.operation is Operation.CALLBACK and self.kind not in _OF_CALLBACKS:
             accepted = ", ".join(kind for kind in Kind if kind in _OF_CALLBACKS)
             raise ControlError(f"kind {self.kind} is none of operation callback; accepted: {accepted}")

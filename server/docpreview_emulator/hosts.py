@@ -1,4 +1,4 @@
-"""Parser of the `Host` header: the cloud's service, bucket and region that a request is addressed to.
+"""Names of the cloud: the service, bucket and region of a `Host` header, and which names buckets and objects may have.
 
 The suffix after the region is left open (`myqcloud.com`, `tencentcos.cn`, `localhost`): the emulator answers for any.
 """
@@ -7,12 +7,14 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from docpreview_emulator.errors import CloudError
 from docpreview_emulator.model import Bucket
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _BUCKET = re.compile(r"(?!.{61})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?-[0-9]+")
 _HOST = re.compile(rf"(?:(?P<bucket>[^./]+)\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
+MAX_KEY_BYTES = 850
 _ALL_BUCKETS = re.compile(r"service\.cos\.[a-z0-9.-]+")
 
 
@@ -50,6 +52,25 @@ def read_host(host: str) -> CloudHost | None:
 def is_bucket_name(text: str) -> bool:
     """Whether this is `<name>-<appid>`, with at most 60 characters as the cloud has it."""
     return _BUCKET.fullmatch(text) is not None
+
+
+def is_region(text: str) -> bool:
+    """Whether hosts may have this as their region, such as `ap-chongqing`."""
+    return re.fullmatch(_LABEL, text) is not None
+
+
+def check_key(key: str) -> None:
+    """Check that an object may have this key.
+
+    Raises:
+        CloudError: 400 InvalidURI or KeyTooLong.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise CloudError(400, "InvalidURI", "The key is not UTF-8.") from None
+    if size > MAX_KEY_BYTES:
+        raise CloudError(400, "KeyTooLong", f"A key may have {MAX_KEY_BYTES} bytes.")
 
 
 def without_port(host: str) -> str:

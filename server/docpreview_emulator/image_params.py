@@ -69,7 +69,7 @@ class ImageParams:
     def read(cls, text: str, suffix: str) -> "ImageParams":
         """The operations for images with this suffix; those that other files cannot have are ignored."""
         found = cls()
-        for part in text.split("|") if text else []:
+        for part in filter(None, text.split("|")):
             name, *words = part.split("/")
             if suffix == "pdf":
                 found.ignored.append(name)

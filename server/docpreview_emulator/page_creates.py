@@ -10,7 +10,7 @@ from docpreview_emulator.formats import Family, family_of, suffix_of
 from docpreview_emulator.hosts import Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, Job
 from docpreview_emulator.queues import default_queue_id
-from docpreview_emulator.requests import DEFAULTS, read_create
+from docpreview_emulator.requests import DEFAULTS, TARGETS, read_create
 
 FIELDS: dict[str, type | tuple[type, ...]] = {"bucket": str, "region": str, "key": str, "process": dict}
 """Fields of a create; `process` has values of `DocProcess` by name and may be left out."""
@@ -49,7 +49,8 @@ def _body(bucket: Bucket, key: str, process: Mapping[str, object]) -> bytes:
     unknown = sorted(process.keys() - DEFAULTS.keys())
     if unknown or not all(isinstance(value, str) for value in process.values()):
         raise ControlError(f"process must have texts by the names: {', '.join(DEFAULTS)}")
-    suffix = str(process.get("TgtType") or "jpg").lower()
+    suffix = str(process.get("TgtType", "")).lower()
+    suffix = suffix if suffix in TARGETS else "jpg"
     is_sheets = family_of(suffix_of(key, str(process.get("SrcType", "")))) is Family.SHEETS
     name = "${SheetID}/${Number}" if is_sheets else "${Number}"
     template = f"previews/{key.removeprefix('/')}/{name}.{suffix}"

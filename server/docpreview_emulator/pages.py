@@ -36,12 +36,14 @@ def selected(process: Mapping[str, str], total: int, *, is_sheet: bool = False) 
     unset.
 
     Raises:
-        JobFailure: the selection begins after the last page.
+        JobFailure: the selection begins after the last page, or ends before it begins.
     """
     ranges = read_ranges(process["PageRanges"])
     if not ranges:
-        last = int(process["EndPage"])
-        ranges = [(max(int(process["StartPage"]), 1), last if last > 0 else max(total, 1))]
+        first, last = max(int(process["StartPage"]), 1), int(process["EndPage"])
+        if 0 < last < first:
+            raise JobFailure(BEYOND_THE_END, f"No page is selected: EndPage {last} comes before StartPage {first}.")
+        ranges = [(first, last if last > 0 else max(total, 1))]
     for first, _ in ranges:
         if first > total and not is_sheet:
             raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {total} pages.")

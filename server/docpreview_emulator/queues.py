@@ -11,8 +11,8 @@ from hashlib import md5
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
-from docpreview_emulator.errors import CloudError, ControlError
-from docpreview_emulator.hosts import is_bucket_name
+from docpreview_emulator.errors import CloudError, ControlError, invalid_argument
+from docpreview_emulator.hosts import is_bucket_name, is_region
 from docpreview_emulator.model import Bucket, NotifyConfig, Queue
 
 DEFAULT_QUEUE_NAME = "queue-doc-process-1"
@@ -160,6 +160,8 @@ class QueueTable:
 
 
 def _check_name(bucket: Bucket) -> None:
+    if not is_region(bucket.region):
+        raise invalid_argument(f"{bucket.region} is no region: it must look like ap-chongqing.")
     if not is_bucket_name(bucket.name):
         message = f"{bucket.name} is no name of a bucket: lower-case letters, digits and hyphens, then - and the APPID."
         raise CloudError(400, "InvalidBucketName", message)

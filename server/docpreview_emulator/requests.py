@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 from docpreview_emulator.clock import read_cloud_time
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.formats import Family, family_of, suffix_of
-from docpreview_emulator.hosts import Service, read_host
+from docpreview_emulator.hosts import Service, check_key, read_host
 from docpreview_emulator.model import NO_CALLBACK, Bucket, Callback, JobSpec, NotifyConfig, Output, State
-from docpreview_emulator.pages import read_ranges
+from docpreview_emulator.pages import MAX_PAGES, OutputName, read_ranges
 from docpreview_emulator.xmltree import Element, read_xml
 
 TAG = "DocProcess"
@@ -41,7 +41,9 @@ DEFAULTS = {
     "Zoom": "100",
 }
 _TEXTS = {"DocPassword", "ImageParams", "PageRanges", "SrcType", "TgtType"}
-_TARGETS = {"jpg", "png", "pdf"}
+TARGETS = {"jpg", "png", "pdf"}
+"""Values of `TgtType`; the cloud takes every other one as jpg (vendor document 460/46942)."""
+
 WATERMARK_NUMBERS = ("Dx", "Dy", "Batch", "HorizontalSpacing", "VerticalSpacing")
 
 
@@ -174,7 +176,7 @@ def _process(sent: Element) -> dict[str, str]:
     for name in values.keys() - _TEXTS:
         if not re.fullmatch(r"-?[0-9]{1,9}", values[name]):
             raise invalid_argument(f"DocProcess/{name} is not an integer.")
-    if values["TgtType"] and values["TgtType"].lower() not in _TARGETS:
+    if values["TgtType"] and values["TgtType"].lower() not in TARGETS:
         values["TgtType"] = "jpg"
     read_ranges(values["PageRanges"])
     return values
@@ -209,6 +211,8 @@ def image_place(address: str) -> tuple[Bucket, str]:
 
 def _check_template(spec: JobSpec) -> None:
     """Check the variables of the output template: a PDF and a single image need them too (document 460/46942)."""
+    naming = OutputName.of(spec.output.object, spec.process)
+    check_key(naming.fill(number=MAX_PAGES, page=MAX_PAGES, sheet=MAX_PAGES).removeprefix("/"))
     name = posixpath.basename(spec.output.object)
     if "${Number}" not in name and "${Page}" not in name:
         raise invalid_argument("Output/Object must contain ${Number} or ${Page} in its file name.")

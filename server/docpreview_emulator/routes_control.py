@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from docpreview_emulator.backend import Backend
-from docpreview_emulator.errors import ControlError, StorageError
+from docpreview_emulator.errors import CloudError, ControlError, StorageError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.hosts import Service, is_bucket_name, read_host
+from docpreview_emulator.hosts import Service, check_key, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
 from docpreview_emulator.page_creates import FIELDS, create
@@ -169,6 +169,10 @@ class _Control:
             or not is_bucket_name(host.bucket.name)
         ):
             raise ControlError("the host must look like examplebucket-1250000000.cos.ap-chongqing.myqcloud.com")
+        try:
+            check_key(request.match_info["key"])
+        except CloudError as error:
+            raise ControlError(error.message) from None
         self._backend.queues.ensure(host.bucket)
         upload = self._backend.objects.begin()
         try:
@@ -189,6 +193,7 @@ async def _body(request: web.Request, **accepted: type | tuple[type, ...]) -> Ma
     """
     try:
         given = json.loads(await request.read(), parse_constant=_number, parse_int=_number, parse_float=_number)
+        json.dumps(given, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         raise ControlError("the body is not JSON") from None
     if not isinstance(given, dict):

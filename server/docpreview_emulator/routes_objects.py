@@ -8,6 +8,7 @@ from docpreview_emulator.conditions import is_unmodified, read_range
 from docpreview_emulator.copies import COPY_SOURCE, find_source
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.exchange import Answer, Exchange, refusal
+from docpreview_emulator.hosts import check_key
 from docpreview_emulator.model import Bucket, StoredObject
 from docpreview_emulator.object_documents import copied_response
 from docpreview_emulator.objects import Properties, already_exists
@@ -15,7 +16,6 @@ from docpreview_emulator.receiving import properties_of, receive
 from docpreview_emulator.routes_buckets import BucketRoutes
 from docpreview_emulator.routes_multipart import MultipartRoutes
 
-MAX_KEY_BYTES = 850
 _REPLACING = {
     *("response-cache-control", "response-content-disposition", "response-content-encoding"),
     *("response-content-language", "response-content-type", "response-expires"),
@@ -44,7 +44,7 @@ class ObjectRoutes:
         if not key:
             return await self._buckets.answer(exchange, bucket, subresource)
         self._backend.queues.check(bucket)
-        _check_key(key)
+        check_key(key)
         if subresource:
             return await self._multiparts.answer(exchange, bucket, key, subresource)
         if exchange.method == "PUT":
@@ -119,15 +119,6 @@ class ObjectRoutes:
         else:
             answer.body = await self._backend.objects.read_range(stored, first, last)
         return answer
-
-
-def _check_key(key: str) -> None:
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError:
-        raise CloudError(400, "InvalidURI", "The key is not UTF-8.") from None
-    if size > MAX_KEY_BYTES:
-        raise CloudError(400, "KeyTooLong", f"A key may have {MAX_KEY_BYTES} bytes.")
 
 
 def _subresource(exchange: Exchange) -> frozenset[str]:

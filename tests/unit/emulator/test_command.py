@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from docpreview_emulator.__main__ import is_loopback
 from docpreview_emulator.sandbox import DESCRIPTIONS
@@ -200,3 +201,20 @@ def test_serve_says_which_isolation_of_documents_is_in_force_as_health_does() ->
             isolation = json.load(response)["isolation"]
         process.terminate()
         assert told == f"documents are opened in processes {DESCRIPTIONS[isolation]}\n"
+
+
+async def test_what_a_client_sends_makes_no_line_of_its_own_in_the_log() -> None:
+    """Nor commands for the terminal that shows it."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*COMMAND, "--port", "0", stdout=pipe, stderr=pipe)
+    assert process.stdout is not None
+    url = (await process.stdout.readline()).decode().split()[-1]
+    async with aiohttp.ClientSession() as client:
+        path = URL(f"{url}/_emulator/objects/{COS_HOST}/x%0d%0a2026-11-30%20ERROR%20gone%1b[31m", encoded=True)
+        async with client.get(path) as response:
+            assert response.status == 403
+    process.terminate()
+    _, log = await process.communicate()
+    assert rb"x\x0d\x0a2026-11-30 ERROR gone\x1b[31m" in log
+    assert b"\x1b" not in log
+    assert b"\n2026-11-30 ERROR" not in log

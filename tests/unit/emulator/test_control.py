@@ -92,6 +92,8 @@ async def test_a_bucket_unbound_from_outside_is_refused(cloud: Cloud) -> None:
         ("PUT", "jobs/d0/state", {"state": "Failed"}, "no job d0"),
         ("PUT", "jobs/d0/state", {"state": "Asleep"}, "accepted: Submitted"),
         ("PUT", "buckets/b/binding", {"region": REGION}, "are needed"),
+        ("POST", "jobs", {"bucket": BUCKET, "region": REGION, "key": "\ud800.pdf"}, "not JSON"),
+        ("PUT", f"upload/{BUCKET}.cos.{REGION}.myqcloud.com/{'x' * 851}", None, "A key may have 850 bytes"),
     ],
 )
 async def test_a_mistaken_control_request_is_400_with_what_is_accepted(

@@ -135,6 +135,7 @@ async def test_a_fault_skips_and_strikes_as_often_as_told_in_its_operation_only(
         ({"kind": "error", "status": 200}, "between 300 and 599"),
         ({"kind": "error", "status": "500"}, "status is of the wrong type"),
         ({"kind": "latency", "seconds": True}, "seconds is of the wrong type"),
+        ({"kind": "empty_page", "operation": "get"}, "empty_page is one of operation list only, not of get"),
         ({"kind": "twice"}, "twice is one of operation callback only, not of \\*"),
         ({"kind": "other_job", "operation": "get"}, "other_job is one of operation callback only, not of get"),
         (

@@ -247,7 +247,8 @@ async def test_characters_that_no_font_has_are_a_warning(emulator: Emulator, clo
             f"{WORD}/shadow/50/font/dGFob21h/degree/45/gravity/top",
             "watermark/gravity, watermark/shadow, watermark/font, watermark/degree",
         ),
-        ("imageSlim|imageSlim|<b>/secret", "imageSlim, ?"),
+        ("imageSlim|imageSlim|<b>/secret|", "imageSlim, ?"),
+        ("imageSlim||", "imageSlim"),
         (
             "|".join(f"op{number}" for number in range(12)),
             f"{', '.join(f'op{number}' for number in range(10))} and 2 more",

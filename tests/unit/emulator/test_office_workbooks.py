@@ -65,3 +65,10 @@ async def test_pages_beyond_every_sheet_fail_the_job(emulator: Emulator, cloud: 
     longest = 1 if "SheetId" in options else 3
     message = f"No sheet has the selected pages: the longest one has {longest}."
     assert (job.state, job.code, job.message) == ("Failed", "-3015", message)
+
+
+async def test_a_workbook_with_nothing_in_it_is_empty(emulator: Emulator, cloud: Cloud) -> None:
+    for name, book in (("blank.xlsx", workbook({"Blank": []})), ("blank.csv", b"\n\n")):
+        job = await converted(emulator, cloud, name, book, TEMPLATE)
+        message = "The document is empty: no sheet that is shown has anything in it."
+        assert (job.state, job.code, job.message) == ("Failed", "-3008", message)
