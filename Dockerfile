@@ -54,7 +54,7 @@ ARG OFFICE=yes
 # hadolint ignore=DL3008
 RUN if [ "$OFFICE" = yes ]; then \
       apt-get update \
-      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc \
+      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc libreoffice-math \
         fonts-dejavu-core fonts-liberation fonts-noto-cjk \
       && rm -rf /var/lib/apt/lists/*; \
     fi

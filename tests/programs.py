@@ -16,6 +16,7 @@ import pytest
 _APT = "apt-get install -y --no-install-recommends"
 PROGRAMS = {
     "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core fonts-liberation",
+    "lomath": f"{_APT} libreoffice-math",
     "fc-list": f"{_APT} fontconfig",
     "fonts for Chinese, Japanese and Korean": f"{_APT} fonts-noto-cjk",
     "pdfinfo": f"{_APT} poppler-utils",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docpreview_emulator.errors import CloudError, JobFailure
-from docpreview_emulator.formats import Family, family_of, suffix_of
+from docpreview_emulator.formats import SUFFIXES, Family, family_of, suffix_of
 from docpreview_emulator.image_params import ImageParams
 from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
 from docpreview_emulator.objects import ObjectTable
@@ -77,7 +77,8 @@ class Converter:
         suffix = suffix_of(job.spec.input_object, job.spec.process["SrcType"])
         family = family_of(suffix)
         if family is None:
-            raise JobFailure("-3011", f"Unsupported file type: {suffix or 'the object has no suffix'}.")
+            what = suffix or "the object has no suffix"
+            raise JobFailure("-3011", f"Unsupported file type: {what}. The cloud converts {SUFFIXES}.")
         if family is not Family.PDF and self._workers.office is None:
             message = f"Unsupported file type: {suffix} (LibreOffice is not installed beside the emulator)."
             raise JobFailure("-3011", message)

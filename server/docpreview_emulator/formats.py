@@ -23,6 +23,9 @@ _SUFFIXES = {
     Family.PLAIN: "lrc c cpp h asm s java asp bat bas prg cmd txt log xml",
     Family.WEB: "htm html",
 }
+SUFFIXES = " ".join(_SUFFIXES.values())
+"""All suffixes that the cloud lists."""
+
 _FAMILIES = {suffix: family for family, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
 
 

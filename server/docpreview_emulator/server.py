@@ -94,7 +94,8 @@ class _CloudHandler:
         if fault is None or fault.kind not in DROPPED:
             record.status = answer.status
             record.reply = _reply(exchange, answer)
-        _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, record.fault or "")
+        said = record.fault or record.error_code or ""
+        _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, said)
         return await deliver(exchange.source, answer, self._headers(exchange, answer), fault)
 
     def _record(self, exchange: Exchange) -> RequestRecord:

@@ -2,7 +2,8 @@
 
 from docpreview_emulator.fonts import Fonts
 
-OFFICE = "apt-get install --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc"
+_PARTS = "libreoffice-impress libreoffice-writer libreoffice-calc libreoffice-math"
+OFFICE = f"apt-get install --no-install-recommends {_PARTS}"
 FONTS = "apt-get install fonts-noto-cjk"
 
 

@@ -222,7 +222,9 @@ async def test_what_the_machine_lacks_is_said_with_the_command_that_installs_it(
     (tmp_path / "fc-list").write_text("#!/bin/sh\n")
     (tmp_path / "fc-list").chmod(0o755)
     async with running(*FREE, folder=tmp_path, PATH=str(tmp_path)) as dev:
-        assert "apt-get install --no-install-recommends libreoffice-impress" in await dev.warning("no LibreOffice: jobs")
+        assert "apt-get install --no-install-recommends libreoffice-impress" in await dev.warning(
+            "no LibreOffice: jobs"
+        )
         assert "apt-get install fonts-noto-cjk" in await dev.warning("no font for Chinese")
 
 

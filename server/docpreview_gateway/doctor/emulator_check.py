@@ -15,7 +15,8 @@ from docpreview_gateway.upstream.wire.http import HttpRequest
 if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import Transport
 
-_OFFICE = "apt-get install --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc"
+_PARTS = "libreoffice-impress libreoffice-writer libreoffice-calc libreoffice-math"
+_OFFICE = f"apt-get install --no-install-recommends {_PARTS}"
 _FONTS = "apt-get install fonts-noto-cjk"
 
 

@@ -10,6 +10,7 @@ _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 _TYPE = "application/vnd.openxmlformats-officedocument"
 _SHEET_NS = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _WORD_NS = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_MATH_NS = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 _SLIDE_NS = "http://schemas.openxmlformats.org/presentationml/2006/main"
 _DRAWING_NS = "http://schemas.openxmlformats.org/drawingml/2006/main"
 
@@ -63,6 +64,15 @@ def letter(paragraphs: Sequence[str]) -> bytes:
     page_break = '<w:p><w:r><w:br w:type="page"/></w:r></w:p>'
     body = page_break.join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
     parts = {"word/document.xml": f'<w:document xmlns:w="{_WORD_NS}"><w:body>{body}</w:body></w:document>'}
+    return _package(parts, {"word/document.xml": f"{_TYPE}.wordprocessingml.document.main+xml"}, "word/document.xml")
+
+
+def formula(numerator: str, denominator: str) -> bytes:
+    """A docx of one fraction, and no text."""
+    space = f'xmlns:w="{_WORD_NS}" xmlns:m="{_MATH_NS}"'
+    above, below = (f"<m:r><m:t>{text}</m:t></m:r>" for text in (numerator, denominator))
+    fraction = f"<m:oMath><m:f><m:num>{above}</m:num><m:den>{below}</m:den></m:f></m:oMath>"
+    parts = {"word/document.xml": f"<w:document {space}><w:body><w:p>{fraction}</w:p></w:body></w:document>"}
     return _package(parts, {"word/document.xml": f"{_TYPE}.wordprocessingml.document.main+xml"}, "word/document.xml")
 
 

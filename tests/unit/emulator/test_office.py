@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ImageOps
 
 from docpreview_emulator import Emulator, Settings
+from tests.programs import need
 
 from .cloud_client import Cloud
-from .office_files import letter, slides, workbook
-from .office_jobs import converted, needs_office
+from .office_files import formula, letter, slides, workbook
+from .office_jobs import converted, needs_office, words
 from .test_rendering import image, targets
 
 LONG = [[f"row {n}"] for n in range(120)]
@@ -114,3 +116,15 @@ async def test_without_libreoffice_an_office_job_fails_as_an_unsupported_type() 
         job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
         assert (job.state, job.code) == ("Failed", "-3011")
         assert "LibreOffice" in job.message
+
+
+@needs_office
+async def test_a_formula_is_drawn(emulator: Emulator, cloud: Cloud) -> None:
+    """By LibreOffice's Math, a package of its own: without it there is nothing in its place."""
+    need("lomath")
+    job = await converted(emulator, cloud, "formula.docx", formula("12", "34"), "o/${Number}.png", TgtType="png")
+    assert targets(job) == ["o/1.png"]
+    ink = ImageOps.invert(image(emulator, "o/1.png").convert("L")).getbbox()
+    assert ink is not None
+    assert ink[3] - ink[1] > 20, "one number stands above the other"
+    assert await words(emulator, cloud, "formula.docx", formula("12", "34")) == ["12", "34"]

@@ -1,12 +1,16 @@
 """Real pages: what comes out of a document, and how a document fails."""
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import docpreview_emulator
 from docpreview_emulator import Emulator
+from docpreview_emulator.formats import SUFFIXES
 from docpreview_emulator.model import Job
 
 from .cloud_client import BUCKET, REGION, Cloud
@@ -224,3 +228,16 @@ async def test_a_watermark_that_the_emulator_cannot_draw_is_refused(cloud: Cloud
     """It makes no outgoing connections, and no source shows another kind than an image."""
     reply = await cloud.create("seven.pdf", raw=watermark)
     assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")
+
+
+async def test_a_suffix_that_the_cloud_does_not_list_is_told_those_that_it_does(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """The README has them too."""
+    emulator.put_object(BUCKET, REGION, "letter.odt", b"PK")
+    job = await emulator.wait_for_job(await cloud.job_id("letter.odt"))
+    assert job.message.startswith("Unsupported file type: odt. The cloud converts pdf pptx ")
+    readme = (Path(docpreview_emulator.__file__).parent / "README.md").read_text()
+    for suffix in SUFFIXES.split():
+        assert f" {suffix} " in job.message.replace(".", " ")
+        assert re.search(rf"^\| documents \|.* {suffix}[ ;.]", readme, re.MULTILINE), suffix
