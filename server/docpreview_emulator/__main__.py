@@ -21,6 +21,7 @@ from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
 from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
+_NAME = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
 _ORIGIN = re.compile(r"https?://[^/\s]+")
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -72,6 +73,9 @@ def _finite(seconds: float) -> float:
 
 
 _DEFAULTS = Settings()
+_MOST = 1_000_000
+"""Of any limit: a terabyte, or eleven days."""
+
 DataDir = Annotated[
     Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
 ]
@@ -83,13 +87,19 @@ CorsOrigin = Annotated[
     typer.Option(help="Origin of pages whose scripts may use object hosts, such as http://localhost:3000; * is all."),
 ]
 Workers = Annotated[int, typer.Option(help="Documents that are converted at the same time.", min=1)]
-ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1)]
-MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1)]
-MaxMemory = Annotated[int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512)]
-MaxFiles = Annotated[int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1)]
-MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1)]
-MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1)]
-MaxJobMegapixels = Annotated[int, typer.Option(help="Megapixels that all images of a document may have.", min=1)]
+ConversionTimeout = Annotated[float, typer.Option(help="Seconds that a conversion may take.", min=1, max=_MOST)]
+MaxCpuTime = Annotated[int, typer.Option(help="Seconds of CPU time that a conversion may take.", min=1, max=_MOST)]
+MaxMemory = Annotated[
+    int, typer.Option(help="MiB of memory that each process of a conversion may take.", min=512, max=_MOST)
+]
+MaxFiles = Annotated[
+    int, typer.Option(help="MiB of files that a conversion may write, pages included.", min=1, max=_MOST)
+]
+MaxUnpacked = Annotated[int, typer.Option(help="MiB that an Office document may unpack to.", min=1, max=_MOST)]
+MaxPageMegapixels = Annotated[int, typer.Option(help="Megapixels that one image may have.", min=1, max=_MOST)]
+MaxJobMegapixels = Annotated[
+    int, typer.Option(help="Megapixels that all images of a document may have.", min=1, max=_MOST)
+]
 ControlHost = Annotated[
     list[str] | None,
     typer.Option(
@@ -139,6 +149,8 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     given = locals()  # most options have the name of a setting
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
+    if not secret_id or not secret_key:
+        raise typer.BadParameter("--secret-id and --secret-key must not be empty: nobody could sign a request.")
     if ca_out is not None and not tls:
         raise typer.BadParameter("--ca-out needs --tls: without it there is no authority.")
     handler = logging.StreamHandler()
@@ -147,20 +159,34 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     os.umask(0o077)  # for the files of libraries and of LibreOffice, too
     credentials = [Credential(secret_id, secret_key, token)]
     named = {setting.name: given[setting.name] for setting in fields(Settings) if setting.name in given}
-    named |= {"echo_user_data": not no_echo, "control_hosts": tuple(control_host or ())}
+    named |= {"echo_user_data": not no_echo, "control_hosts": _hosts(control_host or [])}
     settings = Settings(cors_origins=_origins(cors_origin or []), **named)
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator, tls=tls, ca_out=ca_out))
     except (MissingExtraError, StorageError, OSError) as error:
-        typer.echo(f"docpreview-emulator: {error}", err=True)
+        typer.echo(f"docpreview-emulator: {_problem(error, host, port)}", err=True)
         raise typer.Exit(1) from None
+
+
+def _problem(error: Exception, host: str, port: int) -> str:
+    if not isinstance(error, OSError) or error.filename is not None:
+        return str(error)
+    reason = (error.strerror or str(error)).partition(" (")[0]
+    return f"{host}:{port} cannot be listened on: {reason}. Choose another --host or --port (0 takes a free one)."
 
 
 def _origins(given: list[str]) -> tuple[str, ...]:
     for origin in given:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise typer.BadParameter(f"--cors-origin {origin} is no origin, such as http://localhost:3000, nor *.")
+    return tuple(given)
+
+
+def _hosts(given: list[str]) -> tuple[str, ...]:
+    for host in given:
+        if not _NAME.fullmatch(host):
+            raise typer.BadParameter(f"--control-host {host} is no host such as emulator.local.")
     return tuple(given)
 
 

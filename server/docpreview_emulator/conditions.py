@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.model import StoredObject
 
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=([0-9]{0,4000})-([0-9]{0,4000})", re.IGNORECASE)
 
 
 def read_range(text: str | None, size: int) -> tuple[int, int] | None:

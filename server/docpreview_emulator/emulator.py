@@ -22,7 +22,7 @@ from docpreview_emulator.listener import Listener
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.recording import RequestRecord
-from docpreview_emulator.server import application
+from docpreview_emulator.server import application, http_log
 from docpreview_emulator.settings import Settings
 from docpreview_emulator.shortcomings import renderers, shortcomings
 
@@ -109,6 +109,7 @@ class Emulator:
             web.AppRunner(
                 application(backend, guard),
                 access_log=None,
+                logger=http_log(),
                 shutdown_timeout=_STOP_TIMEOUT,
                 auto_decompress=False,
             )

@@ -100,9 +100,7 @@ class ObjectRoutes:
         headers = _headers(stored)
         if is_unmodified(stored, exchange.header):
             return Answer(304, headers=headers)
-        for name, value in exchange.params:
-            if name.lower() in _REPLACING:
-                headers[name.lower().removeprefix("response-").title()] = value
+        headers |= _replaced(exchange)
         answer = Answer(content_type=headers.pop("Content-Type", stored.content_type), headers=headers)
         try:
             cut = read_range(exchange.header("range"), stored.size)
@@ -119,6 +117,15 @@ class ObjectRoutes:
         else:
             answer.body = await self._backend.objects.read_range(stored, first, last)
         return answer
+
+
+def _replaced(exchange: Exchange) -> dict[str, str]:
+    """Headers of the answer that the query of the request has."""
+    wanted = {name.lower(): value for name, value in exchange.params if name.lower() in _REPLACING}
+    for name, value in wanted.items():
+        if not value.isprintable():
+            raise invalid_argument(f"{name} has characters that no header may have.")
+    return {name.removeprefix("response-").title(): value for name, value in wanted.items()}
 
 
 def _subresource(exchange: Exchange) -> frozenset[str]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from docpreview_emulator.backend import Backend
@@ -63,6 +64,21 @@ def application(backend: Backend, guard: Guard | None) -> web.Application:
         app.add_routes(control_routes(backend))
         app.add_routes(page_routes(backend))
     return app
+
+
+def http_log() -> logging.Logger:
+    """A log for the HTTP server that says of a request that cannot be read nothing but that: it may have secrets."""
+    log = logging.getLogger(f"{__name__}.http")
+    log.addFilter(_without_bytes)
+    return log
+
+
+def _without_bytes(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+        record.msg, record.args = "a request that is no HTTP: %s", (type(error).__name__,)
+    return True
 
 
 def _no_cloud() -> web.Response:

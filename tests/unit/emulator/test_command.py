@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,47 @@ async def test_what_a_client_sends_makes_no_line_of_its_own_in_the_log() -> None
     assert rb"x\x0d\x0a2026-11-30 ERROR gone\x1b[31m" in log
     assert b"\x1b" not in log
     assert b"\n2026-11-30 ERROR" not in log
+
+
+async def test_a_request_that_is_no_http_is_one_line_of_the_log_without_what_came() -> None:
+    """It may be a signed address that was cut."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*COMMAND, "--port", "0", stdout=pipe, stderr=pipe)
+    assert process.stdout is not None
+    port = int((await process.stdout.readline()).decode().split(":")[-1])
+    for line in (b"GET /a?q-signature=s3cr3t SMTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\ns3cr3t\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(line)
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+    process.terminate()
+    _, log = await process.communicate()
+    assert log.count(b"INFO a request that is no HTTP: ") == 2
+    assert b"s3cr3t" not in log
+    assert b"Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--secret-id", ""), "must not be empty"),
+        (("--secret-key", ""), "must not be empty"),
+        (("--control-host", "http://x/"), "is no host such as emulator.local"),
+        (("--max-memory", "9" * 20), "should be less than or equal to 1000000"),
+        (("--max-files", "9" * 20), "should be less than or equal to 1000000"),
+        (("--max-cpu-time", "9" * 20), "should be less than or equal to 1000000"),
+    ],
+)
+def test_an_option_with_which_nothing_would_work_is_refused(options: tuple[str, ...], words: str) -> None:
+    process = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert words in " ".join(process.stderr.replace("│", " ").split())
+
+
+def test_a_port_that_is_taken_is_told_with_the_option_that_chooses_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    message = f"127.0.0.1:{port} cannot be listened on: Address already in use. Choose another --host or --port"
+    assert message in process.stderr

@@ -58,6 +58,7 @@ async def test_an_upload_with_a_wrong_digest_is_not_stored(cloud: Cloud) -> None
         ("bytes=-2", "8-9/10", b"89"),
         ("bytes=-99", "0-9/10", b"0123456789"),
         ("bytes=8-99", "8-9/10", b"89"),
+        ("bytes=8-" + "9" * 30, "8-9/10", b"89"),
         ("Bytes=9-9", "9-9/10", b"9"),
     ],
 )
@@ -83,7 +84,14 @@ async def test_what_is_not_one_range_of_bytes_is_ignored(cloud: Cloud, asked: st
 
 
 @pytest.mark.parametrize(
-    ("data", "asked"), [(b"0123456789", "bytes=10-"), (b"0123456789", "bytes=-0"), (b"", "bytes=0-"), (b"", "bytes=-1")]
+    ("data", "asked"),
+    [
+        (b"0123456789", "bytes=10-"),
+        (b"0", f"bytes={'9' * 30}-"),
+        (b"0123456789", "bytes=-0"),
+        (b"", "bytes=0-"),
+        (b"", "bytes=-1"),
+    ],
 )
 async def test_a_range_without_a_byte_of_the_object_is_416_with_its_size(cloud: Cloud, data: bytes, asked: str) -> None:
     await cloud.put("k", data)
@@ -255,3 +263,11 @@ async def test_a_large_object_is_read_while_others_are_served_and_though_it_is_r
     bodies = {reply.body for reply in await asyncio.gather(*reads)}
     assert bodies <= {old, new}
     assert (await cloud.fetch("k")).body == new
+
+
+async def test_a_header_that_nobody_may_send_is_refused_where_it_is_asked_for(cloud: Cloud) -> None:
+    await cloud.put("a.pdf", b"%PDF")
+    for value in ("a\r\nX-Evil: 1", "a\x00"):
+        reply = await cloud.send("GET", "/a.pdf", host=COS_HOST, params={"response-content-disposition": value})
+        assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")
+        assert "response-content-disposition" in (reply.text("Message") or "")
