@@ -213,6 +213,35 @@ async def test_a_text_watermark_is_grey_by_default_and_larger_with_a_larger_font
     assert heights[0] == heights[1] < heights[2]
 
 
+@pytest.mark.parametrize("text", ["H\nH", "H\r\nH", "H\rH\n", "H\u2029H", "H\x85H"])
+async def test_a_text_watermark_with_a_line_break_is_drawn_in_lines(
+    emulator: Emulator, cloud: Cloud, text: str
+) -> None:
+    """Two letters below each other are as wide as one, and more than twice as high."""
+    one, two = [
+        inked(await picture(emulator, cloud, f"watermark/2/text/{encoded(word)}/fontsize/30")) for word in ("H", text)
+    ]
+    assert one is not None and two is not None  # noqa: PT018 - both
+    assert two[2] - two[0] == one[2] - one[0]
+    assert two[3] - two[1] > 2 * (one[3] - one[1])
+
+
+@pytest.mark.parametrize("text", ["H\x00H", "H\tH", "H\x1bH", "H\x7fH"])
+async def test_a_text_watermark_with_a_control_character_has_a_blank_in_its_place(
+    emulator: Emulator, cloud: Cloud, text: str
+) -> None:
+    """The picture is that of the text with a blank."""
+    blank, other = [
+        (await picture(emulator, cloud, f"watermark/2/text/{encoded(word)}")).tobytes() for word in ("H H", text)
+    ]
+    assert other == blank
+
+
+async def test_a_text_watermark_of_line_breaks_only_draws_nothing(emulator: Emulator, cloud: Cloud) -> None:
+    """Its job succeeds with a blank page."""
+    assert inked(await picture(emulator, cloud, f"watermark/2/text/{encoded(chr(10) * 2)}")) is None
+
+
 async def test_a_tiled_text_is_turned_and_all_over_the_page(emulator: Emulator, cloud: Cloud) -> None:
     image = await picture(emulator, cloud, f"{WORD}/batch/1/degree/90/dx/20/dy/20")
     box = inked(image)
