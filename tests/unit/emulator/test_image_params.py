@@ -8,8 +8,11 @@ import pytest
 from PIL import Image, ImageChops
 
 from docpreview_emulator import Emulator
-from docpreview_emulator.image_params import ImageParams
+from docpreview_emulator.fonts import Fonts
+from docpreview_emulator.image_params import ImageParams, Mark
 from docpreview_emulator.model import Job
+from docpreview_emulator.stamp import Stamp
+from tests.programs import need
 
 from .cloud_client import BUCKET, COS_HOST, REGION, Cloud
 from .pdf_files import pdf
@@ -249,12 +252,52 @@ async def test_a_tiled_text_is_turned_and_all_over_the_page(emulator: Emulator, 
     assert box[0] < 25 and box[1] < 25 and box[2] > 275 and box[3] > 125  # noqa: PT018 - one box
 
 
-async def test_characters_that_no_font_has_are_a_warning(emulator: Emulator, cloud: Cloud) -> None:
+NOWHERE = Fonts(1, ((0x20, 0x7E),))
+"""Fonts that have English only."""
+
+
+@pytest.mark.parametrize(
+    ("text", "fonts", "message"),
+    [
+        ("H\ua000", NOWHERE, "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian)."),
+        (
+            "\U0002f8ff\ua000\ua000",
+            NOWHERE,
+            (
+                "No font of this machine has \ua000 (U+A000) and \U0002f8ff (U+2F8FF):"
+                " install fonts-noto-core fonts-hanazono (Debian)."
+            ),
+        ),
+        ("H\U0010fffd", NOWHERE, "No font of this machine has U+10FFFD."),
+        ("H\uffff", NOWHERE, "No font of this machine has U+FFFF."),
+        ("\ua000", None, "A watermark's text is drawn in one font, which does not have \ua000 (U+A000)."),
+        (
+            "\ua000\ua001",
+            Fonts(1, ((0xA001, 0xA001),)),
+            (
+                "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian). "
+                "A watermark's text is drawn in one font, which does not have \ua001 (U+A001)."
+            ),
+        ),
+    ],
+)
+def test_characters_of_a_text_watermark_that_are_not_drawn_are_named_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, text: str, fonts: Fonts | None, message: str
+) -> None:
+    """The text is drawn in Pillow's own font; characters that cannot be seen are numbers."""
+    monkeypatch.setattr("docpreview_emulator.lettering.shutil.which", lambda _: None)
+    monkeypatch.setattr("docpreview_emulator.stamp.installed", lambda: fonts)
+    _, warnings = Stamp.of_mark(Mark(text=text, font_size=14), {})
+    assert " ".join(warnings) == message
+
+
+async def test_a_job_names_the_characters_of_a_text_watermark_that_no_font_has(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """The one of this text is of private use: no package has it."""
+    need("fc-list")
     job = await converted(emulator, cloud, f"watermark/2/text/{encoded(chr(0x10FFFD))}")
-    assert (job.state, job.message) == (
-        "Success",
-        "The text of a watermark has characters that no font of this machine has.",
-    )
+    assert (job.state, job.message) == ("Success", "No font of this machine has U+10FFFD.")
 
 
 @pytest.mark.parametrize(
