@@ -35,9 +35,11 @@ class Fonts:
 
     def missing(self, text: Iterable[str]) -> list[str]:
         """The characters that no font has, in order; not those that are never drawn, or are of private use."""
-        return sorted(character for character in set(text) if _is_drawn(character) and not self._has(ord(character)))
+        return sorted(character for character in set(text) if _is_drawn(character) and not self.has(character))
 
-    def _has(self, code: int) -> bool:
+    def has(self, character: str) -> bool:
+        """Whether one of them has it."""
+        code = ord(character)
         found = bisect_right(self.ranges, (code, code)) - 1
         return any(first <= code <= last for first, last in self.ranges[max(found, 0) : found + 2])
 
@@ -59,14 +61,37 @@ def installed() -> Fonts | None:
 def missing_glyphs(text: Iterable[str], fonts: Fonts | None) -> str:
     """A warning that names characters that no font has, and what to install; empty: all have one, or nobody knows."""
     missing = [] if fonts is None else fonts.missing(text)
-    if not missing:
-        return ""
-    named = [f"{character} (U+{ord(character):04X})" for character in missing[:MOST_NAMED]]
-    more = [f"{len(missing) - MOST_NAMED} others"] if len(missing) > MOST_NAMED else []
+    return _no_font_has(missing) if missing else ""
+
+
+def undrawn_letters(missing: Iterable[str], fonts: Fonts | None) -> list[str]:
+    """Warnings that name characters which the one font of a text does not have: those that no font has, and others."""
+    characters = sorted(set(missing))
+    nowhere = [each for each in characters if fonts is not None and not fonts.has(each)]
+    elsewhere = [each for each in characters if each not in nowhere]
+    found = [_no_font_has(nowhere)] if nowhere else []
+    if elsewhere:
+        found.append(f"A watermark's text is drawn in one font, which does not have {_listed(elsewhere)}.")
+    return found
+
+
+def _no_font_has(missing: list[str]) -> str:
+    packages = " ".join(dict.fromkeys(_package(character) for character in missing if _is_drawn(character)))
+    hint = f": install {packages} (Debian)" if packages else ""
+    return f"No font of this machine has {_listed(missing)}{hint}."
+
+
+def _listed(characters: list[str]) -> str:
+    named = [_named(character) for character in characters[:MOST_NAMED]]
+    more = [f"{len(characters) - MOST_NAMED} others"] if len(characters) > MOST_NAMED else []
     *first, last = [*named, *more]
-    listed = f"{', '.join(first)} and {last}" if first else last
-    packages = " ".join(dict.fromkeys(_package(character) for character in missing))
-    return f"No font of this machine has {listed}: install {packages} (Debian)."
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _named(character: str) -> str:
+    """A character with its number; one that cannot be seen, or must not be in XML, is only a number."""
+    number = f"U+{ord(character):04X}"
+    return f"{character} ({number})" if character.isprintable() else number
 
 
 def _is_drawn(character: str) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Iterable
 
 from PIL import Image, ImageDraw, ImageFont
@@ -10,20 +11,31 @@ from PIL import Image, ImageDraw, ImageFont
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int, int]
 
-MISSING_GLYPHS = "The text of a watermark has characters that no font of this machine has."
 _FONT_SECONDS = 10
 _NO_CHARACTER = "\U0010ffff"
+_CANVAS = ImageDraw.Draw(Image.new("RGBA", (1, 1)))
+"""Measures texts."""
 
 
-def text_image(text: str, size: int, colour: str, opacity: int) -> tuple[Image.Image, bool]:
-    """The text on a transparent ground, `size` pixels high, and whether its font has all of its characters."""
+def text_image(text: str, size: int, colour: str, opacity: int) -> tuple[Image.Image, list[str]]:
+    """The text on a transparent ground in lines `size` pixels high, and the characters that its font lacks."""
+    text = _lines(text)
     font = _font(text, size)
-    left, top, right, bottom = (round(edge) for edge in font.getbbox(text))
+    left, top, right, bottom = (round(edge) for edge in _CANVAS.textbbox((0, 0), text, font=font))
     image = Image.new("RGBA", (max(right - left, 1), max(bottom - top, 1)), (0, 0, 0, 0))
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     ink: Colour = (red, green, blue, round(255 * opacity / 100))
     ImageDraw.Draw(image).text((-left, -top), text, font=font, fill=ink)
-    return image, _has_all(font, set(text))
+    return image, _lacking(font, set(text))
+
+
+def _lines(text: str) -> str:
+    """The text with one kind of line break, and blanks for the other control characters, which no font can draw."""
+    return "\n".join("".join(map(_drawable, line)) for line in text.splitlines())
+
+
+def _drawable(character: str) -> str:
+    return " " if unicodedata.category(character) == "Cc" else character
 
 
 @functools.lru_cache(maxsize=16)
@@ -31,7 +43,7 @@ def _font(text: str, size: int) -> Font:
     """The machine's font for these characters; Pillow's own where there is none, or no fontconfig."""
     program = shutil.which("fc-match")
     if program is not None:
-        characters = " ".join(f"{ord(character):x}" for character in sorted(set(text)))
+        characters = " ".join(f"{ord(character):x}" for character in sorted(set(text) - {"\n"}))
         command = (program, "--format=%{file}\n%{index}", f"sans:scalable=true:charset={characters}")
         found = subprocess.run(command, capture_output=True, text=True, timeout=_FONT_SECONDS, check=False)  # noqa: S603
         file, _, index = found.stdout.partition("\n")
@@ -43,6 +55,6 @@ def _font(text: str, size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _has_all(font: Font, characters: Iterable[str]) -> bool:
+def _lacking(font: Font, characters: Iterable[str]) -> list[str]:
     missing = bytes(font.getmask(_NO_CHARACTER))
-    return not any(bytes(font.getmask(each)) == missing for each in characters if not each.isspace())
+    return [each for each in characters if not each.isspace() and bytes(font.getmask(each)) == missing]

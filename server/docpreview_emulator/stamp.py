@@ -7,8 +7,9 @@ import pypdfium2 as pdfium
 from PIL import Image, UnidentifiedImageError
 
 from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.fonts import installed, undrawn_letters
 from docpreview_emulator.image_params import GRAVITIES, Mark
-from docpreview_emulator.lettering import MISSING_GLYPHS, text_image
+from docpreview_emulator.lettering import text_image
 
 POINTS_PER_PIXEL = 72 / 96
 """On PDF pages, which have no pixels: those of the default resolution."""
@@ -54,16 +55,18 @@ class Stamp:
         Raises:
             JobFailure: the image cannot be read.
         """
+        lacking: list[str] = []
         if mark.image:
-            image, whole = _read(images[mark.image]), True
+            image = _read(images[mark.image])
             image.putalpha(image.getchannel("A").point(lambda alpha: alpha * mark.opacity // 100))
         else:
-            image, whole = text_image(mark.text, mark.font_size, mark.colour, mark.opacity)
+            image, lacking = text_image(mark.text, mark.font_size, mark.colour, mark.opacity)
         if mark.degree:
             image = image.rotate(-mark.degree, Image.Resampling.BICUBIC, expand=True)
         gaps = (mark.dx, mark.dy) if mark.tiled else None
         gravity = "northwest" if mark.tiled else mark.gravity
-        return cls(image, mark.dx, mark.dy, gaps, gravity), [] if whole else [MISSING_GLYPHS]
+        warnings = undrawn_letters(lacking, installed()) if lacking else []
+        return cls(image, mark.dx, mark.dy, gaps, gravity), warnings
 
     def put_on_image(self, page: Image.Image) -> None:
         """Draw it on a page image."""

@@ -8,8 +8,11 @@ import pytest
 from PIL import Image, ImageChops
 
 from docpreview_emulator import Emulator
-from docpreview_emulator.image_params import ImageParams
+from docpreview_emulator.fonts import Fonts
+from docpreview_emulator.image_params import ImageParams, Mark
 from docpreview_emulator.model import Job
+from docpreview_emulator.stamp import Stamp
+from tests.programs import need
 
 from .cloud_client import BUCKET, COS_HOST, REGION, Cloud
 from .pdf_files import pdf
@@ -80,7 +83,7 @@ async def test_a_thumbnail_has_the_size_that_the_vendor_documents(
 
 async def test_operations_are_applied_one_after_the_other(emulator: Emulator, cloud: Cloud) -> None:
     chain = "imageMogr2/thumbnail/!50p|imageMogr2/thumbnail/!50p/thumbnail/x10!"
-    assert ImageParams.read(chain, "png").ignored == ["imageMogr2/thumbnail"]
+    assert ImageParams.read(chain, "png").ignored == [("imageMogr2/thumbnail", "its value")]
     assert (await picture(emulator, cloud, "imageMogr2/thumbnail/!50p|imageMogr2/thumbnail/x30")).size == (60, 30)
 
 
@@ -213,6 +216,35 @@ async def test_a_text_watermark_is_grey_by_default_and_larger_with_a_larger_font
     assert heights[0] == heights[1] < heights[2]
 
 
+@pytest.mark.parametrize("text", ["H\nH", "H\r\nH", "H\rH\n", "H\u2029H", "H\x85H"])
+async def test_a_text_watermark_with_a_line_break_is_drawn_in_lines(
+    emulator: Emulator, cloud: Cloud, text: str
+) -> None:
+    """Two letters below each other are as wide as one, and more than twice as high."""
+    one, two = [
+        inked(await picture(emulator, cloud, f"watermark/2/text/{encoded(word)}/fontsize/30")) for word in ("H", text)
+    ]
+    assert one is not None and two is not None  # noqa: PT018 - both
+    assert two[2] - two[0] == one[2] - one[0]
+    assert two[3] - two[1] > 2 * (one[3] - one[1])
+
+
+@pytest.mark.parametrize("text", ["H\x00H", "H\tH", "H\x1bH", "H\x7fH"])
+async def test_a_text_watermark_with_a_control_character_has_a_blank_in_its_place(
+    emulator: Emulator, cloud: Cloud, text: str
+) -> None:
+    """The picture is that of the text with a blank."""
+    blank, other = [
+        (await picture(emulator, cloud, f"watermark/2/text/{encoded(word)}")).tobytes() for word in ("H H", text)
+    ]
+    assert other == blank
+
+
+async def test_a_text_watermark_of_line_breaks_only_draws_nothing(emulator: Emulator, cloud: Cloud) -> None:
+    """Its job succeeds with a blank page."""
+    assert inked(await picture(emulator, cloud, f"watermark/2/text/{encoded(chr(10) * 2)}")) is None
+
+
 async def test_a_tiled_text_is_turned_and_all_over_the_page(emulator: Emulator, cloud: Cloud) -> None:
     image = await picture(emulator, cloud, f"{WORD}/batch/1/degree/90/dx/20/dy/20")
     box = inked(image)
@@ -220,42 +252,85 @@ async def test_a_tiled_text_is_turned_and_all_over_the_page(emulator: Emulator, 
     assert box[0] < 25 and box[1] < 25 and box[2] > 275 and box[3] > 125  # noqa: PT018 - one box
 
 
-async def test_characters_that_no_font_has_are_a_warning(emulator: Emulator, cloud: Cloud) -> None:
+NOWHERE = Fonts(1, ((0x20, 0x7E),))
+"""Fonts that have English only."""
+
+
+@pytest.mark.parametrize(
+    ("text", "fonts", "message"),
+    [
+        ("H\ua000", NOWHERE, "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian)."),
+        (
+            "\U0002f8ff\ua000\ua000",
+            NOWHERE,
+            (
+                "No font of this machine has \ua000 (U+A000) and \U0002f8ff (U+2F8FF):"
+                " install fonts-noto-core fonts-hanazono (Debian)."
+            ),
+        ),
+        ("H\U0010fffd", NOWHERE, "No font of this machine has U+10FFFD."),
+        ("H\uffff", NOWHERE, "No font of this machine has U+FFFF."),
+        ("\ua000", None, "A watermark's text is drawn in one font, which does not have \ua000 (U+A000)."),
+        (
+            "\ua000\ua001",
+            Fonts(1, ((0xA001, 0xA001),)),
+            (
+                "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian). "
+                "A watermark's text is drawn in one font, which does not have \ua001 (U+A001)."
+            ),
+        ),
+    ],
+)
+def test_characters_of_a_text_watermark_that_are_not_drawn_are_named_with_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch, text: str, fonts: Fonts | None, message: str
+) -> None:
+    """The text is drawn in Pillow's own font; characters that cannot be seen are numbers."""
+    monkeypatch.setattr("docpreview_emulator.lettering.shutil.which", lambda _: None)
+    monkeypatch.setattr("docpreview_emulator.stamp.installed", lambda: fonts)
+    _, warnings = Stamp.of_mark(Mark(text=text, font_size=14), {})
+    assert " ".join(warnings) == message
+
+
+async def test_a_job_names_the_characters_of_a_text_watermark_that_no_font_has(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """The one of this text is of private use: no package has it."""
+    need("fc-list")
     job = await converted(emulator, cloud, f"watermark/2/text/{encoded(chr(0x10FFFD))}")
-    assert (job.state, job.message) == (
-        "Success",
-        "The text of a watermark has characters that no font of this machine has.",
-    )
+    assert (job.state, job.message) == ("Success", "No font of this machine has U+10FFFD.")
 
 
 @pytest.mark.parametrize(
     ("params", "names"),
     [
-        ("imageView2/2/w/300", "imageView2"),
+        ("imageView2/2/w/300", "imageView2 (not modelled)"),
         (
             "imageMogr2/rotate/90/thumbnail/100x/strip/format/webp",
-            "imageMogr2/rotate, imageMogr2/strip, imageMogr2/format",
+            "imageMogr2/rotate (not modelled), imageMogr2/strip (not modelled), imageMogr2/format (not modelled)",
         ),
-        ("imageMogr2/crop/100x100/gravity/center", "imageMogr2/crop, imageMogr2/gravity"),
-        ("imageMogr2/thumbnail/0x", "imageMogr2/thumbnail"),
-        ("imageMogr2/thumbnail/!300x200", "imageMogr2/thumbnail"),
-        ("imageMogr2/thumbnail", "imageMogr2/thumbnail"),
-        ("imageMogr2/quality/60", "imageMogr2/quality"),
-        ("watermark/3/type/3", "watermark/3"),
-        ("watermark/2/text/~", "watermark/2"),
+        ("imageMogr2/crop/100x100/gravity/top", "imageMogr2/crop (not modelled), imageMogr2/gravity (not modelled)"),
+        ("imageMogr2/thumbnail/0x", "imageMogr2/thumbnail (its value)"),
+        ("imageMogr2/thumbnail/0x0", "imageMogr2/thumbnail (its value)"),
+        ("imageMogr2/thumbnail/!300x200", "imageMogr2/thumbnail (its value)"),
+        ("imageMogr2/thumbnail", "imageMogr2/thumbnail (its value)"),
+        ("imageMogr2/quality/60", "imageMogr2/quality (jpg only)"),
+        ("watermark/3/type/3", "watermark/3 (not modelled)"),
+        ("watermark/2/text/~", "watermark/2 (its text)"),
+        ("watermark/2", "watermark/2 (its text)"),
+        ("watermark/1/image/~", "watermark/1 (its image)"),
         (
-            f"{WORD}/shadow/50/font/dGFob21h/degree/45/gravity/top",
-            "watermark/gravity, watermark/shadow, watermark/font, watermark/degree",
+            f"{WORD}/shadow/50/degree/45/gravity/top",
+            "watermark/gravity (its value), watermark/shadow (not modelled), watermark/degree (with batch/1 only)",
         ),
-        ("imageSlim|imageSlim|<b>/secret|", "imageSlim, ?"),
-        ("imageSlim||", "imageSlim"),
+        ("imageSlim|imageSlim|<b>/secret|", "imageSlim (not modelled), ? (not modelled)"),
+        ("imageSlim||", "imageSlim (not modelled)"),
         (
             "|".join(f"op{number}" for number in range(12)),
-            f"{', '.join(f'op{number}' for number in range(10))} and 2 more",
+            f"{', '.join(f'op{number} (not modelled)' for number in range(10))} and 2 more",
         ),
     ],
 )
-async def test_what_is_not_applied_is_named_in_the_message_without_its_values(
+async def test_what_is_not_applied_is_named_in_the_message_with_the_reason_and_without_its_values(
     emulator: Emulator, cloud: Cloud, params: str, names: str
 ) -> None:
     """The target is PNG, which has no quality."""
@@ -263,6 +338,50 @@ async def test_what_is_not_applied_is_named_in_the_message_without_its_values(
     assert (job.state, job.message) == ("Success", f"Ignored in ImageParams: {names}.")
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("fontsize/abc", "fontsize/0", "fontsize/100000000", "fill/red", "fill", f"fill/{encoded('#zzzzzz')}"),
+        *("dissolve/500", "dissolve/0", "dx/abc", "dx/-1", "dx/999999999999", "dy/abc", "dy/", "batch/7"),
+        *("gravity/nowhere", "batch/1/degree/99999", "batch/1/degree/361"),
+    ],
+)
+async def test_a_bad_value_of_a_watermark_is_named_in_the_message_and_the_default_is_taken(
+    emulator: Emulator, cloud: Cloud, word: str
+) -> None:
+    """The picture is that of the watermark without the value."""
+    plain = f"watermark/2/text/{encoded('HHH')}"
+    rest = "/batch/1" if word.startswith("batch/1/") else ""
+    name = word.removeprefix("batch/1/").split("/")[0]
+    job = await converted(emulator, cloud, f"{plain}/{word}")
+    assert (job.state, job.message) == ("Success", f"Ignored in ImageParams: watermark/{name} (its value).")
+    image = Image.open(io.BytesIO(emulator.get_object(BUCKET, REGION, "o/1")))
+    assert image.tobytes() == (await picture(emulator, cloud, plain + rest)).tobytes()
+
+
+@pytest.mark.parametrize("name", ["quality", "rquality", "lquality"])
+@pytest.mark.parametrize("value", ["500", "101", "101!", "abc", ""])
+def test_a_bad_quality_is_named_in_the_message_and_not_applied(name: str, value: str) -> None:
+    """The target is JPEG, which has qualities."""
+    params = ImageParams.read(f"imageMogr2/{name}/{value}", "jpg")
+    assert params.warnings == [f"Ignored in ImageParams: imageMogr2/{name} (its value)."]
+    assert params.quality(50) == 50
+
+
+async def test_a_job_with_a_bad_quality_says_so(emulator: Emulator, cloud: Cloud) -> None:
+    """One of the cloud's is at most 100."""
+    job = await converted(emulator, cloud, "imageMogr2/quality/500", TgtType="jpg")
+    assert (job.state, job.message) == ("Success", "Ignored in ImageParams: imageMogr2/quality (its value).")
+
+
+@pytest.mark.parametrize(
+    "word", ["dissolve/100", "dissolve/1", "batch/0", "batch/1/degree/360", "dx/0", "fontsize/1", ""]
+)
+def test_a_good_value_of_a_watermark_is_no_warning(word: str) -> None:
+    """Nor is a slash at the end."""
+    assert ImageParams.read(f"watermark/2/text/{encoded('HHH')}/{word}", "png").warnings == []
+
+
 async def test_a_pdf_has_no_image_params(emulator: Emulator, cloud: Cloud) -> None:
     job = await converted(emulator, cloud, "imageMogr2/thumbnail/100x", TgtType="pdf")
-    assert (job.state, job.message) == ("Success", "Ignored in ImageParams: imageMogr2.")
+    assert (job.state, job.message) == ("Success", "Ignored in ImageParams: imageMogr2 (jpg and png only).")

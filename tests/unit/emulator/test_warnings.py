@@ -11,7 +11,7 @@ from .cloud_client import BUCKET, REGION, Cloud
 from .conftest import QUICK
 from .pdf_files import pdf
 
-IGNORED = "Ignored in ImageParams: imageSlim."
+IGNORED = "Ignored in ImageParams: imageSlim (not modelled)."
 
 
 async def test_a_warning_is_in_the_message_of_the_successful_job_and_in_the_log(
