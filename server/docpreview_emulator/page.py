@@ -235,7 +235,7 @@ def _verdict(record: RequestRecord) -> tuple[str, str]:
 
 def _details(fault: Fault) -> str:
     """The values of a fault that are set, but its kind, its operation and how often it applies."""
-    standard = Fault(Kind.LATENCY)
+    standard = Fault(Kind.GARBAGE)
     names = [field.name for field in fields(Fault) if field.name not in {"kind", "operation", "times"}]
     return ", ".join(f"{name} {value}" for name in names if (value := getattr(fault, name)) != getattr(standard, name))
 

@@ -205,6 +205,21 @@ async def test_faults_and_the_clock_are_set_with_the_keyboard_alone(
     assert emulator.clock.offset_seconds == -90.5
 
 
+async def test_a_fault_that_is_added_as_the_form_comes_makes_answers_late_by_a_second(
+    emulator: Emulator, browser: Browser
+) -> None:
+    """Nothing is chosen; without its seconds the fault is refused with what it needs."""
+    await browser.open(emulator.url)
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault-1')")
+    assert [(fault.kind, fault.seconds) for fault in emulator.faults] == [("latency", 1)]
+    await browser.value("document.querySelector('#fault [name=seconds]').value = ''")
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault .problem').textContent")
+    assert "latency needs seconds" in await browser.text()
+    assert len(emulator.faults) == 1
+
+
 async def test_a_fault_that_is_none_says_why(emulator: Emulator, browser: Browser) -> None:
     await browser.open(emulator.url)
     await browser.value("document.querySelector('#fault [name=kind]').value = 'twice'")
@@ -261,7 +276,7 @@ async def test_a_page_of_another_origin_can_neither_change_nor_read_anything(
             text="<!doctype html><title>elsewhere</title><link rel=icon href=data:,>", content_type="text/html"
         )
 
-    emulator.add_fault("latency")
+    emulator.add_fault("latency", seconds=0.01)
     app = web.Application()
     app.router.add_get("/", show)
     runner = web.AppRunner(app)
