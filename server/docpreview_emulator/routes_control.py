@@ -43,7 +43,7 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
-        web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload, takes_any=True)),
+        web.put("/_emulator/upload/{host}/{key:(?s:.+)}", _answered(control.upload, takes_any=True)),
     ]
 
 
