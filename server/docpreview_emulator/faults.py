@@ -89,6 +89,20 @@ _NEED_SECONDS = {
 _STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
 
 
+def fitting(kind: Kind) -> list[Operation]:
+    """The operations that faults of this kind may have."""
+    if kind in _OF_CALLBACKS_ONLY:
+        return [Operation.CALLBACK]
+    if kind is Kind.EMPTY_PAGE:
+        return [Operation.ANY, Operation.LIST]
+    return [each for each in Operation if each is not Operation.CALLBACK or kind in _OF_CALLBACKS]
+
+
+def takes_seconds(kind: Kind) -> bool:
+    """Whether `seconds` changes faults of this kind, which need it then."""
+    return kind in _NEED_SECONDS
+
+
 @dataclass(slots=True)
 class Fault:
     """A fault. It applies to the next `times` requests of its operation, after `skip` requests without it."""

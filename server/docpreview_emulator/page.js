@@ -124,7 +124,7 @@ async function uploadAll(files, form) {
 function values(form) {
   const found = {};
   for (const field of form.elements) {
-    if (!field.name) continue;
+    if (!field.name || field.disabled) continue;
     if (field.type === "checkbox") {
       if (field.checked) found[field.name] = true;
     } else if (field.type === "number") {
@@ -135,6 +135,15 @@ function values(form) {
     }
   }
   return found;
+}
+
+/** Offer the operations that fit the kind of a fault, and its seconds if it has them. */
+function fit(form) {
+  const { kind, operation, seconds } = form.elements;
+  const { operations, seconds: has } = kind.selectedOptions[0].dataset;
+  for (const option of operation.options) option.disabled = !operations.split(" ").includes(option.value);
+  if (operation.selectedOptions[0].disabled) operation.value = operations.split(" ")[0];
+  seconds.disabled = has === undefined;
 }
 
 function onSubmit(form, act) {
@@ -173,6 +182,8 @@ if (drop) {
     uploadAll([...event.dataTransfer.files], drop);
   });
   const fault = document.getElementById("fault");
+  fault.elements.kind.addEventListener("change", () => fit(fault));
+  fit(fault);
   fault.addEventListener("submit", onSubmit(fault, json => send("POST", "/_emulator/faults", { json })));
   document.getElementById("clear-faults").addEventListener(
     "click", onSubmit(fault, () => send("DELETE", "/_emulator/faults")));

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError
-from docpreview_emulator.faults import Fault, Kind, Operation
+from docpreview_emulator.faults import Fault, Kind, Operation, fitting, takes_seconds
 from docpreview_emulator.model import Bucket, Job, State
 from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_address, masked_text
 from docpreview_emulator.requests import DEFAULTS
@@ -114,7 +114,7 @@ class Page:
             requests=_newest(list(enumerate(records, backend.recorder.discarded)), query.get("requests")),
             callbacks=_newest(list(enumerate(sent)), query.get("callbacks")),
             faults=backend.faults.active(),
-            kinds=list(Kind),
+            kinds={kind: (fitting(kind), takes_seconds(kind)) for kind in Kind},
             operations=list(Operation),
             bucket=latest[0].bucket if latest else FIRST_BUCKET,
             address=address,

@@ -220,12 +220,32 @@ async def test_a_fault_that_is_added_as_the_form_comes_makes_answers_late_by_a_s
     assert len(emulator.faults) == 1
 
 
+@pytest.mark.parametrize("kind", ["twice", "early", "empty_page", "throttle", "other_job"])
+async def test_a_chosen_kind_of_fault_comes_with_an_operation_and_seconds_that_fit_it(
+    emulator: Emulator, browser: Browser, kind: str
+) -> None:
+    """Before it another kind, of which the same is true, had been chosen."""
+    await browser.open(emulator.url)
+    await choose_kind(browser, "throttle" if kind == "twice" else "wrong_token")
+    await choose_kind(browser, kind)
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault-1')")
+    (fault,) = emulator.faults
+    operation = {"empty_page": "list", "throttle": "*"}.get(kind, "callback")
+    assert (fault.kind, fault.operation, fault.seconds) == (kind, operation, 1 if kind == "early" else 0)
+
+
+async def choose_kind(browser: Browser, kind: str) -> None:
+    await browser.value(f"document.querySelector('#fault [name=kind]').value = {kind!r}")
+    await browser.value("document.querySelector('#fault [name=kind]').dispatchEvent(new Event('change'))")
+
+
 async def test_a_fault_that_is_none_says_why(emulator: Emulator, browser: Browser) -> None:
     await browser.open(emulator.url)
-    await browser.value("document.querySelector('#fault [name=kind]').value = 'twice'")
+    await choose_kind(browser, "reverse")
     await browser.value("document.querySelector('#fault button').click()")
     await browser.until("document.querySelector('#fault .problem').textContent")
-    assert "kind twice is one of operation callback only, not of *" in await browser.text()
+    assert "reverse needs times of at least 2" in await browser.text()
     assert emulator.faults == []
 
 
