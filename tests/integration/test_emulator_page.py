@@ -118,13 +118,16 @@ async def test_a_document_of_the_file_field_is_uploaded_with_the_options_of_the_
     assert "geheim" not in text
 
 
-async def test_an_upload_that_is_refused_says_why(emulator: Emulator, browser: Browser) -> None:
+@pytest.mark.parametrize(("field", "value"), [("bucket", "no bucket"), ("bucket", "bad"), ("region", "Nowhere!")])
+async def test_an_upload_that_is_refused_says_why_in_the_words_of_the_form(
+    emulator: Emulator, browser: Browser, field: str, value: str
+) -> None:
     await browser.open(emulator.url)
-    await browser.value("document.querySelector('#upload [name=bucket]').value = 'no bucket'")
+    await browser.value(f"document.querySelector('#upload [name={field}]').value = {value!r}")
     await browser.choose("#files", SEVEN)
     await browser.until("document.querySelector('#uploads .problem')")
     said = await browser.value("document.querySelector('#uploads').innerText")
-    assert said.startswith("seven-pages.pdf: the host must look like")
+    assert said.startswith("seven-pages.pdf: bucket and region must look like examplebucket-1250000000 and")
     assert emulator.jobs == []
 
 

@@ -183,3 +183,12 @@ async def test_an_unsigned_upload_is_stored_only_for_a_host_of_the_cloud(emulato
         assert (await response.json())["size"] == 4
     assert emulator.get_object(BUCKET, REGION, "in/a b.pdf") == b"%PDF"
     assert (await ask(cloud, "PUT", "upload/example.org/a.pdf"))[0] == 400
+
+
+@pytest.mark.parametrize(("bucket", "region"), [("bad", REGION), ("Upper-1250000000", REGION), (BUCKET, "no region")])
+async def test_an_object_is_not_put_where_no_bucket_can_be(emulator: Emulator, bucket: str, region: str) -> None:
+    """The error shows what names look like, as for the same mistake in an upload."""
+    with pytest.raises(ControlError, match="bucket and region must look like examplebucket-1250000000 and ap-chong"):
+        emulator.put_object(bucket, region, "a.pdf", b"data")
+    with pytest.raises(ControlError, match="there is no object"):
+        emulator.get_object(bucket, region, "a.pdf")
