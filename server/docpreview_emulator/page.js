@@ -95,7 +95,9 @@ async function send(method, path, { json, file } = {}) {
 
 async function upload(file, form) {
   const line = document.createElement("li");
-  const report = words => { line.textContent = `${file.name}: ${words}`; };
+  const name = document.createElement("bdi");
+  name.textContent = file.name;
+  const report = words => { line.replaceChildren(name, `: ${words}`); };
   report("uploading");
   document.getElementById("uploads").append(line);
   try {

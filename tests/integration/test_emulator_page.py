@@ -29,6 +29,19 @@ SEEN = """new Promise(done => {{
 CARDS = "[...document.querySelectorAll('#job-list > li .state')].map(state => state.textContent).join()"
 EVIL = "<img src=x onerror=document.title=1>.pdf"
 
+BESIDE = """(() => {{
+  const place = document.querySelector({0!r});
+  const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) if (texts.currentNode.data.includes("\u202e")) break;
+  const range = document.createRange();
+  range.selectNodeContents(texts.currentNode);
+  const after = document.createRange();
+  after.selectNodeContents(place.querySelector({1!r}));
+  const [name, next] = [range, after].map(each => each.getBoundingClientRect());
+  return texts.currentNode.data.includes("\u202e") && (next.left >= name.right - 1 || next.top >= name.bottom - 1);
+}})()"""
+"""Whether what follows a name in a place is drawn after it."""
+
 FOREIGN = """async base => {
   const upload = base + "/_emulator/upload/b-1250000000.cos.r.x/a.pdf";
   const plain = {method: "POST", mode: "no-cors", body: '{"kind": "throttle"}'};
@@ -116,6 +129,24 @@ async def test_a_document_of_the_file_field_is_uploaded_with_the_options_of_the_
     text = await browser.text()
     assert "DocPassword ***" in text
     assert "geheim" not in text
+
+
+async def test_a_name_that_turns_the_direction_of_writing_turns_nothing_beside_it(
+    emulator: Emulator, cloud: Cloud, browser: Browser, tmp_path: Path
+) -> None:
+    """U+202E in a key, in the lists of uploads, jobs and requests and on the page of the job."""
+    document = tmp_path / "safe\u202efdp.exe.pdf"
+    document.write_bytes(SEVEN.read_bytes())
+    await browser.open(emulator.url)
+    await browser.choose("#files", document)
+    await browser.until(f"{CARDS} == 'Success' && document.querySelector('#uploads a')")
+    await cloud.fetch(document.name)
+    await browser.until("document.querySelector('#request-0')")
+    for place, after in (("#uploads li", "a"), ("#job-list p", ".state"), ("#request-list summary", ".state")):
+        assert await browser.value(BESIDE.format(place, after)) is True, place
+    await browser.open(f"{emulator.url}/jobs/{emulator.jobs[0].job_id}")
+    assert await browser.value(BESIDE.format("h2", ".state")) is True
+    assert await browser.value("document.title.startsWith('\u2068' + 'safe')") is True
 
 
 @pytest.mark.parametrize(("field", "value"), [("bucket", "no bucket"), ("bucket", "bad"), ("region", "Nowhere!")])
