@@ -5,6 +5,7 @@ module, so that the gateway's package does without the emulator's.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -24,6 +25,7 @@ import yaml
 
 from docpreview_emulator import gateway_process
 from docpreview_emulator.model import DEFAULT_CREDENTIAL
+from docpreview_emulator.private_files import create_private
 from docpreview_emulator.server_process import Command, ServerProcess
 
 EXAMPLE = "example.pdf"
@@ -32,6 +34,7 @@ STOP_SECONDS = 10.0
 """How long a server may take to stop before it is killed."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OTHERS = 0o077
 _SHOWN = {"warning", "error", "critical"}
 _LISTENS = "listens on"
 _UNTOLD = {"timestamp", "logger"}
@@ -78,6 +81,7 @@ def dev(
 
     The exit code is 1 when one of them does not start, or ends by itself: the other one is stopped then.
     """
+    os.umask(_OTHERS)  # of both servers too: the folder may be one that others can read
     try:
         with _folder(data_dir) as folder, Servers(folder) as servers:
             servers.run((emulator_port,), (port, admin_port))
@@ -90,7 +94,7 @@ def dev(
 
 @contextmanager
 def _folder(data_dir: Path | None) -> Iterator[Path]:
-    """The folder of everything, which only its owner may read when it is new."""
+    """The folder of everything, which only its owner may read when it is new; so are its files in an older one."""
     with ExitStack() as stack:
         if data_dir is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-dev-")))
@@ -99,10 +103,12 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
             folder = data_dir.resolve()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             typer.echo(f"everything is kept in {folder}", err=True)
-        shutil.copyfile(Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+        with create_private(folder / EXAMPLE) as example:
+            example.write(Path(__file__).with_name(EXAMPLE).read_bytes())
         configuration = folder / gateway_process.CONFIGURATION
         if not configuration.exists():
-            configuration.write_text(_HEAD + yaml.safe_dump(example_settings(), sort_keys=False))
+            with create_private(configuration) as written:
+                written.write((_HEAD + yaml.safe_dump(example_settings(), sort_keys=False)).encode())
         yield folder
 
 

@@ -17,7 +17,7 @@ from docpreview_emulator.clock import Clock
 from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
 from docpreview_emulator.guard import Guard
-from docpreview_emulator.hosts import LOOPBACK_NAMES
+from docpreview_emulator.hosts import LOOPBACK_NAMES, check_bucket
 from docpreview_emulator.listener import Listener
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Bucket, Credential, Job, Multipart, Part, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
@@ -288,7 +288,12 @@ class Emulator:
         self._call(self._backend.scheduler.cancel, job_id)
 
     def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
-        """Store an object directly, without an HTTP request; its bucket is created if it does not exist."""
+        """Store an object directly, without an HTTP request; its bucket is created if it does not exist.
+
+        Raises:
+            ControlError: there can be no bucket of this name and region.
+        """
+        check_bucket(Bucket(bucket, region))
         self._backend.queues.ensure(Bucket(bucket, region))
         return self._backend.objects.put(Bucket(bucket, region), key, data)
 

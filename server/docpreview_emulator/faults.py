@@ -81,7 +81,26 @@ _OF_CALLBACKS_ONLY = frozenset(
 )
 _OF_CALLBACKS = _OF_CALLBACKS_ONLY | {Kind.LATENCY, Kind.DROP_BEFORE}
 _LEAST_REVERSED = 2
+_NEED_SECONDS = {
+    Kind.LATENCY: "how much later the request is carried out, or the callback sent",
+    Kind.DRIP: "how long the body takes to arrive",
+    Kind.EARLY: "how long reads show the job as running after its callback",
+}
 _STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
+
+
+def fitting(kind: Kind) -> list[Operation]:
+    """The operations that faults of this kind may have."""
+    if kind in _OF_CALLBACKS_ONLY:
+        return [Operation.CALLBACK]
+    if kind is Kind.EMPTY_PAGE:
+        return [Operation.ANY, Operation.LIST]
+    return [each for each in Operation if each is not Operation.CALLBACK or kind in _OF_CALLBACKS]
+
+
+def takes_seconds(kind: Kind) -> bool:
+    """Whether `seconds` changes faults of this kind, which need it then."""
+    return kind in _NEED_SECONDS
 
 
 @dataclass(slots=True)
@@ -132,8 +151,8 @@ class Fault:
             raise ControlError(f"kind {self.kind} is none of operation callback; accepted: {accepted}")
         if self.operation is not Operation.CALLBACK and self.kind in _OF_CALLBACKS_ONLY:
             raise ControlError(f"kind {self.kind} is one of operation callback only, not of {self.operation}")
-        if self.kind is Kind.EARLY and not self.seconds:
-            raise ControlError("early needs seconds: how long reads show the job as running after its callback")
+        if self.kind in _NEED_SECONDS and not self.seconds:
+            raise ControlError(f"{self.kind} needs seconds: {_NEED_SECONDS[self.kind]}")
         if self.kind is Kind.REVERSE and (self.times is None or self.times < _LEAST_REVERSED):
             raise ControlError("reverse needs times of at least 2: the callbacks that are sent in reverse order")
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from docpreview_emulator.errors import CloudError
+from docpreview_emulator.errors import CloudError, ControlError
 from docpreview_emulator.model import Bucket
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -15,6 +15,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _BUCKET = re.compile(r"(?!.{61})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?-[0-9]+")
 _HOST = re.compile(rf"(?:(?P<bucket>[^./]+)\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
 MAX_KEY_BYTES = 850
+BUCKET_AND_REGION = "bucket and region must look like examplebucket-1250000000 and ap-chongqing"
 _ALL_BUCKETS = re.compile(r"service\.cos\.[a-z0-9.-]+")
 
 
@@ -57,6 +58,16 @@ def is_bucket_name(text: str) -> bool:
 def is_region(text: str) -> bool:
     """Whether hosts may have this as their region, such as `ap-chongqing`."""
     return re.fullmatch(_LABEL, text) is not None
+
+
+def check_bucket(bucket: Bucket) -> None:
+    """Check that there may be a bucket of this name and region.
+
+    Raises:
+        ControlError: there may not; the message shows what they look like.
+    """
+    if not (is_bucket_name(bucket.name) and is_region(bucket.region)):
+        raise ControlError(BUCKET_AND_REGION)
 
 
 def check_key(key: str) -> None:

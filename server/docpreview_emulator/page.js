@@ -95,7 +95,9 @@ async function send(method, path, { json, file } = {}) {
 
 async function upload(file, form) {
   const line = document.createElement("li");
-  const report = words => { line.textContent = `${file.name}: ${words}`; };
+  const name = document.createElement("bdi");
+  name.textContent = file.name;
+  const report = words => { line.replaceChildren(name, `: ${words}`); };
   report("uploading");
   document.getElementById("uploads").append(line);
   try {
@@ -124,7 +126,7 @@ async function uploadAll(files, form) {
 function values(form) {
   const found = {};
   for (const field of form.elements) {
-    if (!field.name) continue;
+    if (!field.name || field.disabled) continue;
     if (field.type === "checkbox") {
       if (field.checked) found[field.name] = true;
     } else if (field.type === "number") {
@@ -135,6 +137,15 @@ function values(form) {
     }
   }
   return found;
+}
+
+/** Offer the operations that fit the kind of a fault, and its seconds if it has them. */
+function fit(form) {
+  const { kind, operation, seconds } = form.elements;
+  const { operations, seconds: has } = kind.selectedOptions[0].dataset;
+  for (const option of operation.options) option.disabled = !operations.split(" ").includes(option.value);
+  if (operation.selectedOptions[0].disabled) operation.value = operations.split(" ")[0];
+  seconds.disabled = has === undefined;
 }
 
 function onSubmit(form, act) {
@@ -173,6 +184,8 @@ if (drop) {
     uploadAll([...event.dataTransfer.files], drop);
   });
   const fault = document.getElementById("fault");
+  fault.elements.kind.addEventListener("change", () => fit(fault));
+  fit(fault);
   fault.addEventListener("submit", onSubmit(fault, json => send("POST", "/_emulator/faults", { json })));
   document.getElementById("clear-faults").addEventListener(
     "click", onSubmit(fault, () => send("DELETE", "/_emulator/faults")));

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError
-from docpreview_emulator.faults import Fault, Kind, Operation
+from docpreview_emulator.faults import Fault, Kind, Operation, fitting, takes_seconds
 from docpreview_emulator.model import Bucket, Job, State
-from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_text
+from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_address, masked_text
 from docpreview_emulator.requests import DEFAULTS
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_ADDRESS = re.compile(r"(<(?:CallBack|Url)\b[^>]*>\s*(?:<!\[CDATA\[)?[A-Za-z]+://)(?:[^/?#@<\s]*@)?([^/?#<\s]+)[^<\]]*")
 _TONES = {State.SUCCESS: "good", State.FAILED: "bad", State.RUNNING: "warn"}
 
 
@@ -115,7 +114,7 @@ class Page:
             requests=_newest(list(enumerate(records, backend.recorder.discarded)), query.get("requests")),
             callbacks=_newest(list(enumerate(sent)), query.get("callbacks")),
             faults=backend.faults.active(),
-            kinds=list(Kind),
+            kinds={kind: (fitting(kind), takes_seconds(kind)) for kind in Kind},
             operations=list(Operation),
             bucket=latest[0].bucket if latest else FIRST_BUCKET,
             address=address,
@@ -171,7 +170,7 @@ class Page:
             tone=lambda state: _TONES.get(state, "quiet"),
             document=lambda job: posixpath.basename(job.spec.input_object),
             options=_options,
-            origin=_origin,
+            origin=masked_address,
             time=_time,
             span=_span,
             verdict=_verdict,
@@ -210,7 +209,7 @@ def _pictures(job: Job, first: int, limit: int) -> list[Picture]:
 
 def _readable(text: str) -> str:
     """The first of a body, an element a line, without passwords and without the paths of callback addresses."""
-    shown = _ADDRESS.sub(r"\1\2/***", masked_text(text[:MOST_REPLY])).replace("><", ">\n<")
+    shown = masked_text(text[:MOST_REPLY]).replace("><", ">\n<")
     return shown if len(text) < MOST_REPLY else f"{shown}\n... cut after {MOST_REPLY} characters"
 
 
@@ -219,11 +218,6 @@ def _options(job: Job) -> dict[str, str]:
     process = job.spec.process
     changed = {name: value for name, value in process.items() if value != DEFAULTS.get(name)}
     return {name: "***" if name == "DocPassword" else value for name, value in changed.items()}
-
-
-def _origin(address: str) -> str:
-    """An address without its path, which may be a secret."""
-    return re.sub(r"([A-Za-z]+://)(?:[^/?#@]*@)?([^/?#]+).*", r"\1\2/***", address)
 
 
 def _verdict(record: RequestRecord) -> tuple[str, str]:
@@ -235,7 +229,7 @@ def _verdict(record: RequestRecord) -> tuple[str, str]:
 
 def _details(fault: Fault) -> str:
     """The values of a fault that are set, but its kind, its operation and how often it applies."""
-    standard = Fault(Kind.LATENCY)
+    standard = Fault(Kind.GARBAGE)
     names = [field.name for field in fields(Fault) if field.name not in {"kind", "operation", "times"}]
     return ", ".join(f"{name} {value}" for name in names if (value := getattr(fault, name)) != getattr(standard, name))
 

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import CloudError, ControlError
 from docpreview_emulator.formats import Family, family_of, suffix_of
-from docpreview_emulator.hosts import Service, is_bucket_name, read_host
+from docpreview_emulator.hosts import BUCKET_AND_REGION, Service, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, Job
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.requests import DEFAULTS, TARGETS, read_create
@@ -27,7 +27,7 @@ def create(backend: Backend, given: Mapping[str, Any]) -> Job:
         raise ControlError(f"{' and '.join(missing)} must be given; accepted: {', '.join(FIELDS)}")
     host = read_host(f"{given['bucket']}.ci.{given['region']}.myqcloud.com")
     if host is None or host.bucket is None or host.service is not Service.CI or not is_bucket_name(host.bucket.name):
-        raise ControlError("bucket and region must look like examplebucket-1250000000 and ap-chongqing")
+        raise ControlError(BUCKET_AND_REGION)
     bucket, key = host.bucket, given["key"]
     backend.queues.ensure(bucket)
     if not backend.queues.is_bound(bucket):

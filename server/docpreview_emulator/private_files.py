@@ -19,6 +19,11 @@ def create_private(path: Path) -> IO[bytes]:
     return open(path, "wb", opener=_opener)
 
 
+def append_private(path: Path) -> IO[bytes]:
+    """A file that is open for appending, unbuffered and with mode 0600 whatever was there."""
+    return open(path, "ab", buffering=0, opener=_opener)
+
+
 def _opener(path: str, flags: int) -> int:
     descriptor = os.open(path, flags, _FILE)
     os.fchmod(descriptor, _FILE)  # an older file keeps its mode when it is opened

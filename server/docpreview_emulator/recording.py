@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from dataclasses import asdict, dataclass, field
 
+from docpreview_emulator.model import NO_CALLBACK
+
 MOST_REPLY = 4000
 _SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
 _SIGN = re.compile(r"(?<![^?&;])(sign=)[^&<\s]+")
@@ -15,6 +17,10 @@ _TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&<\s]+", re.IGNORECASE)
 _NAME = r"(?:[\w.-]+:)?DocPassword\b"
 _PASSWORD = re.compile(rf"(<{_NAME})(?!\s*/>|\s*></)(?:.*?(?=</{_NAME})|.*)", re.DOTALL)
 _ALL_TO_THE_LAST_PASSWORD = re.compile(_PASSWORD.pattern.replace(".*?", ".*").encode(), re.DOTALL)
+_ADDRESS = re.compile(r"(<(?:[\w.-]+:)?(CallBack|Url)\b[^>]*(?<!/)>)(.*?)(</(?:[\w.-]+:)?\2\b|\Z)", re.DOTALL)
+_ORIGIN = re.compile(
+    r"\s*([A-Za-z]+://)(?:[^/?#@<\s]*@)?([^/?#@:<\[\]\s]+(?::\d*)?|\[[^\]]*\](?::\d*)?)(?:[/?#].*)?\s*", re.DOTALL
+)
 _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
 
@@ -46,7 +52,7 @@ class RequestRecord:
     """The document that was replied, cut to MOST_REPLY characters; empty for the bytes of objects."""
 
     def as_dict(self) -> dict[str, object]:
-        """The record as a JSON object."""
+        """The record as a JSON object; addresses of callbacks, which are whole in `body`, are masked in it."""
         return {**asdict(self), "body": masked_text(self.body.decode(errors="replace"))}
 
 
@@ -64,8 +70,24 @@ def masked_body(body: bytes) -> bytes:
 
 
 def masked_text(text: str) -> str:
-    """A reply without the passwords of documents and the signatures of addresses."""
-    return _PASSWORD.sub(r"\1>***", masked_query(text))
+    """A body or reply without passwords of documents, signatures, and what is secret in addresses of callbacks."""
+    return _ADDRESS.sub(_without_secret, _PASSWORD.sub(r"\1>***", masked_query(text)))
+
+
+def masked_address(address: str) -> str:
+    """Scheme and host of an address; its user, path and query may be secrets. `no`, which is none, stays."""
+    if address.strip() in {"", NO_CALLBACK}:
+        return address
+    origin = _ORIGIN.fullmatch(address)
+    return f"{origin[1]}{origin[2]}/***" if origin else "***"
+
+
+def _without_secret(element: re.Match[str]) -> str:
+    opening, _, content, closing = element.groups()
+    address = content.strip().removeprefix("<![CDATA[").removesuffix("]]>")
+    if not closing and "/" not in address.partition("://")[2]:
+        return f"{opening}***"  # the text was cut there: what looks like a host may be a user and a password
+    return f"{opening}{masked_address(address)}{closing}"
 
 
 def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:

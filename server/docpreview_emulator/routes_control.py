@@ -10,7 +10,7 @@ from aiohttp import web
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import CloudError, ControlError, StorageError
 from docpreview_emulator.faults import Fault
-from docpreview_emulator.hosts import Service, check_key, is_bucket_name, read_host
+from docpreview_emulator.hosts import BUCKET_AND_REGION, Service, check_key, is_bucket_name, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
 from docpreview_emulator.page_creates import FIELDS, create
@@ -18,6 +18,7 @@ from docpreview_emulator.page_creates import FIELDS, create
 _CHUNK = 1024 * 1024
 _NO_JSON = "the body has to be JSON, with the header Content-Type: application/json"
 _LONGEST_NUMBER = 30
+_EXAMPLE_HOST = "examplebucket-1250000000.cos.ap-chongqing.myqcloud.com"
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -43,7 +44,7 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
-        web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload, takes_any=True)),
+        web.put("/_emulator/upload/{host}/{key:(?s:.+)}", _answered(control.upload, takes_any=True)),
     ]
 
 
@@ -168,7 +169,7 @@ class _Control:
             or host.service is not Service.COS
             or not is_bucket_name(host.bucket.name)
         ):
-            raise ControlError("the host must look like examplebucket-1250000000.cos.ap-chongqing.myqcloud.com")
+            raise ControlError(f"{BUCKET_AND_REGION}; the host is then {_EXAMPLE_HOST}")
         try:
             check_key(request.match_info["key"])
         except CloudError as error:

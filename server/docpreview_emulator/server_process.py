@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from docpreview_emulator.private_files import append_private
+
 _KILLED_BY_PARENT = 1
 """`PR_SET_PDEATHSIG` of prctl(2)."""
 _LAST_LINES_SECONDS = 2.0
@@ -26,7 +28,7 @@ class Command:
     name: str
     words: Sequence[str]
     log: Path
-    """The file to which the log is appended."""
+    """The file to which the log is appended; only its owner may read it."""
     mark: str
     """A text in the line that it writes when it serves."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class ServerProcess:
     def _read(self, command: Command) -> None:
         """Copy the log to its file, and look at its lines."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        with command.log.open("ab", buffering=0) as copy, self._process.stdout as lines:
+        with append_private(command.log) as copy, self._process.stdout as lines:
             for line in lines:
                 with suppress(OSError):  # a full disk loses lines
                     copy.write(line)

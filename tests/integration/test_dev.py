@@ -248,6 +248,27 @@ async def test_a_kept_folder_has_the_example_configuration_and_keeps_documents_a
         assert [listed async for listed in client.list("documents-1250000000")] == []
 
 
+async def test_in_a_folder_that_others_can_read_every_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """Those of both servers too, and logs and the example that were there with another mode."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    for name in ("emulator.log", "gateway.log", "example.pdf"):
+        (folder / name).touch(0o644)
+        (folder / name).chmod(0o644)
+    async with running(*FREE, "--data-dir", "shared", folder=tmp_path) as dev:
+        async with DocPreviewClient(dev.lines["gRPC"]) as client:
+            await client.upload(ROOT / "examples" / "seven-pages.pdf", BUCKET, "a.pdf")
+            job = await client.create(BUCKET, "a.pdf", output_object="out/${Number}.jpg")
+            await client.wait(BUCKET, job.job_id)
+        modes = {
+            str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()
+        }
+    assert {"gateway.yaml", "gateway.log", "emulator.log", "example.pdf"} < set(modes)
+    assert {name: oct(mode) for name, mode in modes.items() if mode != 0o600} == {}
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 async def test_a_folder_that_another_dev_uses_is_refused(tmp_path: Path) -> None:
     async with running(*FREE, "--data-dir", "kept", folder=tmp_path):
         text = await fails(*FREE, "--data-dir", "kept", folder=tmp_path)

@@ -29,6 +29,19 @@ SEEN = """new Promise(done => {{
 CARDS = "[...document.querySelectorAll('#job-list > li .state')].map(state => state.textContent).join()"
 EVIL = "<img src=x onerror=document.title=1>.pdf"
 
+BESIDE = """(() => {{
+  const place = document.querySelector({0!r});
+  const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) if (texts.currentNode.data.includes("\u202e")) break;
+  const range = document.createRange();
+  range.selectNodeContents(texts.currentNode);
+  const after = document.createRange();
+  after.selectNodeContents(place.querySelector({1!r}));
+  const [name, next] = [range, after].map(each => each.getBoundingClientRect());
+  return texts.currentNode.data.includes("\u202e") && (next.left >= name.right - 1 || next.top >= name.bottom - 1);
+}})()"""
+"""Whether what follows a name in a place is drawn after it."""
+
 FOREIGN = """async base => {
   const upload = base + "/_emulator/upload/b-1250000000.cos.r.x/a.pdf";
   const plain = {method: "POST", mode: "no-cors", body: '{"kind": "throttle"}'};
@@ -118,13 +131,34 @@ async def test_a_document_of_the_file_field_is_uploaded_with_the_options_of_the_
     assert "geheim" not in text
 
 
-async def test_an_upload_that_is_refused_says_why(emulator: Emulator, browser: Browser) -> None:
+async def test_a_name_that_turns_the_direction_of_writing_turns_nothing_beside_it(
+    emulator: Emulator, cloud: Cloud, browser: Browser, tmp_path: Path
+) -> None:
+    """U+202E in a key, in the lists of uploads, jobs and requests and on the page of the job."""
+    document = tmp_path / "safe\u202efdp.exe.pdf"
+    document.write_bytes(SEVEN.read_bytes())
     await browser.open(emulator.url)
-    await browser.value("document.querySelector('#upload [name=bucket]').value = 'no bucket'")
+    await browser.choose("#files", document)
+    await browser.until(f"{CARDS} == 'Success' && document.querySelector('#uploads a')")
+    await cloud.fetch(document.name)
+    await browser.until("document.querySelector('#request-0')")
+    for place, after in (("#uploads li", "a"), ("#job-list p", ".state"), ("#request-list summary", ".state")):
+        assert await browser.value(BESIDE.format(place, after)) is True, place
+    await browser.open(f"{emulator.url}/jobs/{emulator.jobs[0].job_id}")
+    assert await browser.value(BESIDE.format("h2", ".state")) is True
+    assert await browser.value("document.title.startsWith('\u2068' + 'safe')") is True
+
+
+@pytest.mark.parametrize(("field", "value"), [("bucket", "no bucket"), ("bucket", "bad"), ("region", "Nowhere!")])
+async def test_an_upload_that_is_refused_says_why_in_the_words_of_the_form(
+    emulator: Emulator, browser: Browser, field: str, value: str
+) -> None:
+    await browser.open(emulator.url)
+    await browser.value(f"document.querySelector('#upload [name={field}]').value = {value!r}")
     await browser.choose("#files", SEVEN)
     await browser.until("document.querySelector('#uploads .problem')")
     said = await browser.value("document.querySelector('#uploads').innerText")
-    assert said.startswith("seven-pages.pdf: the host must look like")
+    assert said.startswith("seven-pages.pdf: bucket and region must look like examplebucket-1250000000 and")
     assert emulator.jobs == []
 
 
@@ -205,12 +239,47 @@ async def test_faults_and_the_clock_are_set_with_the_keyboard_alone(
     assert emulator.clock.offset_seconds == -90.5
 
 
-async def test_a_fault_that_is_none_says_why(emulator: Emulator, browser: Browser) -> None:
+async def test_a_fault_that_is_added_as_the_form_comes_makes_answers_late_by_a_second(
+    emulator: Emulator, browser: Browser
+) -> None:
+    """Nothing is chosen; without its seconds the fault is refused with what it needs."""
     await browser.open(emulator.url)
-    await browser.value("document.querySelector('#fault [name=kind]').value = 'twice'")
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault-1')")
+    assert [(fault.kind, fault.seconds) for fault in emulator.faults] == [("latency", 1)]
+    await browser.value("document.querySelector('#fault [name=seconds]').value = ''")
     await browser.value("document.querySelector('#fault button').click()")
     await browser.until("document.querySelector('#fault .problem').textContent")
-    assert "kind twice is one of operation callback only, not of *" in await browser.text()
+    assert "latency needs seconds" in await browser.text()
+    assert len(emulator.faults) == 1
+
+
+@pytest.mark.parametrize("kind", ["twice", "early", "empty_page", "throttle", "other_job"])
+async def test_a_chosen_kind_of_fault_comes_with_an_operation_and_seconds_that_fit_it(
+    emulator: Emulator, browser: Browser, kind: str
+) -> None:
+    """Before it another kind, of which the same is true, had been chosen."""
+    await browser.open(emulator.url)
+    await choose_kind(browser, "throttle" if kind == "twice" else "wrong_token")
+    await choose_kind(browser, kind)
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault-1')")
+    (fault,) = emulator.faults
+    operation = {"empty_page": "list", "throttle": "*"}.get(kind, "callback")
+    assert (fault.kind, fault.operation, fault.seconds) == (kind, operation, 1 if kind == "early" else 0)
+
+
+async def choose_kind(browser: Browser, kind: str) -> None:
+    await browser.value(f"document.querySelector('#fault [name=kind]').value = {kind!r}")
+    await browser.value("document.querySelector('#fault [name=kind]').dispatchEvent(new Event('change'))")
+
+
+async def test_a_fault_that_is_none_says_why(emulator: Emulator, browser: Browser) -> None:
+    await browser.open(emulator.url)
+    await choose_kind(browser, "reverse")
+    await browser.value("document.querySelector('#fault button').click()")
+    await browser.until("document.querySelector('#fault .problem').textContent")
+    assert "reverse needs times of at least 2" in await browser.text()
     assert emulator.faults == []
 
 
@@ -261,7 +330,7 @@ async def test_a_page_of_another_origin_can_neither_change_nor_read_anything(
             text="<!doctype html><title>elsewhere</title><link rel=icon href=data:,>", content_type="text/html"
         )
 
-    emulator.add_fault("latency")
+    emulator.add_fault("latency", seconds=0.01)
     app = web.Application()
     app.router.add_get("/", show)
     runner = web.AppRunner(app)

@@ -3,9 +3,11 @@
 import math
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from docpreview_emulator import Emulator
 from docpreview_emulator.clock import MOST_OFFSET, Clock
@@ -57,6 +59,17 @@ async def test_requests_can_be_listed_and_cleared(cloud: Cloud) -> None:
     assert "<Object>seven.pdf</Object>" in record["body"]
     await ask(cloud, "DELETE", "requests")
     assert (await ask(cloud, "GET", "requests"))[1] == []
+
+
+@pytest.mark.parametrize("key", ["a%0ab.pdf", "%0A", "a%0d%0a/b.pdf"])
+async def test_a_document_whose_key_has_line_breaks_is_uploaded_as_by_a_signed_put(
+    emulator: Emulator, cloud: Cloud, key: str
+) -> None:
+    url = URL(f"{cloud.url}/_emulator/upload/{BUCKET}.cos.{REGION}.myqcloud.com/{key}", encoded=True)
+    async with cloud.session.put(url, data=b"data") as response:
+        assert response.status == 200
+        assert (await response.json())["key"] == unquote(key)
+    assert emulator.get_object(BUCKET, REGION, unquote(key)) == b"data"
 
 
 async def test_queues_pause_jobs_are_held_and_a_state_is_set_from_outside(emulator: Emulator, cloud: Cloud) -> None:
@@ -170,3 +183,12 @@ async def test_an_unsigned_upload_is_stored_only_for_a_host_of_the_cloud(emulato
         assert (await response.json())["size"] == 4
     assert emulator.get_object(BUCKET, REGION, "in/a b.pdf") == b"%PDF"
     assert (await ask(cloud, "PUT", "upload/example.org/a.pdf"))[0] == 400
+
+
+@pytest.mark.parametrize(("bucket", "region"), [("bad", REGION), ("Upper-1250000000", REGION), (BUCKET, "no region")])
+async def test_an_object_is_not_put_where_no_bucket_can_be(emulator: Emulator, bucket: str, region: str) -> None:
+    """The error shows what names look like, as for the same mistake in an upload."""
+    with pytest.raises(ControlError, match="bucket and region must look like examplebucket-1250000000 and ap-chong"):
+        emulator.put_object(bucket, region, "a.pdf", b"data")
+    with pytest.raises(ControlError, match="there is no object"):
+        emulator.get_object(bucket, region, "a.pdf")

@@ -283,6 +283,40 @@ async def test_no_signature_token_or_callback_address_is_on_the_page(emulator: E
     assert "&lt;CallBack&gt;http://127.0.0.1:1/***&lt;/CallBack&gt;" in html
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://user:pass@127.0.0.1:1/hidden?t=hidden#hidden", "http://127.0.0.1:1/***"),
+        ("<![CDATA[https://user:pass@[::1]:1/a]hidden?t=<hidden]]>", "https://[::1]:1/***"),
+        ("http://127.0.0.1<!-- -->/hidden", "***"),
+        ("http://user:hid/den@127.0.0.1/", "***"),
+        ("no", "no"),
+    ],
+)
+async def test_the_list_of_requests_and_the_page_show_scheme_and_host_of_a_callback_address_only(
+    emulator: Emulator, visitor: Visitor, cloud: Cloud, address: str, shown: str
+) -> None:
+    """Whether the create is accepted or not; a test that runs the emulator itself has the whole address."""
+    body = create_body("seven.pdf").replace(b"</Operation>", f"<CallBack>{address}</CallBack></Operation>".encode())
+    await cloud.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
+    html = (await visitor.open()).html
+    (record,) = json.loads((await visitor.open("/_emulator/requests")).html)
+    assert f"<CallBack>{shown}</CallBack>" in record["body"]
+    assert f"&lt;CallBack&gt;{shown}&lt;/CallBack&gt;" in html
+    assert not re.search(r"hidden|hid/den|user:pass", html + str(record))
+    assert f"<CallBack>{address}</CallBack>".encode() in emulator.requests[0].body
+
+
+async def test_an_address_that_is_cut_with_its_text_shows_no_password(visitor: Visitor, cloud: Cloud) -> None:
+    """The page shows the first 4000 characters of a body."""
+    opening = b"<Request><CallBack>"
+    body = b" " * (4000 - len(opening) - len("http://user:hid")) + opening + b"http://user:hidden@127.0.0.1/"
+    await cloud.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
+    html = (await visitor.open()).html
+    assert "&lt;CallBack&gt;***" in html
+    assert "user:hid" not in html
+
+
 async def test_hostile_names_and_texts_are_shown_as_text(emulator: Emulator, visitor: Visitor, cloud: Cloud) -> None:
     """Of documents, states, requests and faults; none of them becomes markup or a template."""
     key = f"{EVIL}.pdf"
