@@ -72,3 +72,11 @@ async def test_a_workbook_with_nothing_in_it_is_empty(emulator: Emulator, cloud:
         job = await converted(emulator, cloud, name, book, TEMPLATE)
         message = "The document is empty: no sheet that is shown has anything in it."
         assert (job.state, job.code, job.message) == ("Failed", "-3008", message)
+
+
+async def test_a_job_of_one_empty_sheet_beside_a_full_one_fails_and_says_which_is_empty(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    book = workbook({"Full": [["a"]], "Blank": []})
+    job = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, SheetId=2)
+    assert (job.state, job.code, job.message) == ("Failed", "-3008", "Sheet 2 is empty: it has no pages.")
