@@ -109,6 +109,31 @@ def reviewed() -> bytes:
     return _package(parts, types, "word/document.xml")
 
 
+def reviewed_open_document(place: int) -> bytes:
+    """An OpenDocument text with a comment on its last word, and where prints have it: 0 nowhere, 4 in the margin."""
+    root = "urn:oasis:names:tc:opendocument:xmlns"
+    spaces = f'xmlns:office="{root}:office:1.0" office:version="1.2"'
+    note = "<office:annotation><dc:creator>Reviewer</dc:creator><text:p>REMARK</text:p></office:annotation>"
+    item = f'<config:config-item config:name="PrintAnnotationMode" config:type="short">{place}</config:config-item>'
+    files = {
+        "content.xml": f'<office:document-content {spaces} xmlns:text="{root}:text:1.0"'
+        ' xmlns:dc="http://purl.org/dc/elements/1.1/"><office:body><office:text>'
+        f"<text:p>{note}euros</text:p></office:text></office:body></office:document-content>",
+        "settings.xml": f'<office:document-settings {spaces} xmlns:config="{root}:config:1.0" xmlns:ooo="http://openoffice.org/2004/office"><office:settings>'
+        f'<config:config-item-set config:name="ooo:configuration-settings">{item}</config:config-item-set>'
+        "</office:settings></office:document-settings>",
+    }
+    kinds = {"/": "application/vnd.oasis.opendocument.text"} | dict.fromkeys(files, "text/xml")
+    entries = "".join(f'<m:file-entry m:full-path="{path}" m:media-type="{kind}"/>' for path, kind in kinds.items())
+    files["META-INF/manifest.xml"] = f'<m:manifest xmlns:m="{root}:manifest:1.0">{entries}</m:manifest>'
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("mimetype", kinds["/"])
+        for name, text in files.items():
+            archive.writestr(name, _HEAD + text)
+    return file.getvalue()
+
+
 def commented_slide() -> bytes:
     """A pptx of one empty slide with a comment."""
     spaces = f'xmlns:p="{_SLIDE_NS}"'
