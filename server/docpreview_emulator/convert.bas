@@ -153,6 +153,7 @@ Sub ExportSheets(document)
       If shown(index) Then
         SetPaper(document, sheet)
         If HasContent(sheet) Or FillColouredCells(sheet) Then
+          If Task(3) <> "" Then FitColumns(sheet)
           FitRows(sheet)
           ExportSheet(document, sheet, index + 1)
         End If
@@ -172,6 +173,14 @@ Sub ExportSheet(document, sheet, sheetId)
     If index <> sheetId - 1 Then document.Sheets.getByIndex(index).IsVisible = False
   Next
   Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
+End Sub
+
+' LibreOffice has fitted the columns of a CSV file before it knew the results of its formulas.
+Sub FitColumns(sheet)
+  Dim cursor
+  cursor = sheet.createCursor()
+  cursor.gotoEndOfUsedArea(False)
+  sheet.getCellRangeByPosition(0, 0, cursor.RangeAddress.EndColumn, 0).Columns.OptimalWidth = True
 End Sub
 
 ' Without a stored height LibreOffice makes some rows one line high, whatever is in them. Such rows grow to their text;

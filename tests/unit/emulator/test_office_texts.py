@@ -50,6 +50,16 @@ async def test_notes_of_an_open_document_are_shown_as_the_job_says_whatever_the_
     assert ("REMARK" in shown) == bool(comments)
 
 
+@needs_office
+async def test_a_date_below_a_formula_in_a_csv_file_has_a_column_that_is_wide_enough(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """Cells that are too narrow have crosses in place of their value."""
+    rows = b'when\n=HYPERLINK("http://a")\n2026-01-02\n2026-01-02 10:11:12\n'
+    shown = await words(emulator, cloud, "dates.csv", rows)
+    assert shown == ["when", "http://a", "2026-01-02", "2026-01-02", "10:11:12"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
