@@ -16,6 +16,8 @@ Const ROWS_BETWEEN_BLANKS = 10
 Const MOST_COLUMNS = 100
 Const MOST_ROWS = 2000
 
+Const MOST_FITTED_ROWS = 10000  ' a row takes a quarter of a millisecond
+
 Dim Task() As String
 
 Sub Main
@@ -150,7 +152,11 @@ Sub ExportSheets(document)
     If wanted = 0 Or wanted = index + 1 Then
       If shown(index) Then
         SetPaper(document, sheet)
-        If HasContent(sheet) Or FillColouredCells(sheet) Then ExportSheet(document, sheet, index + 1)
+        If HasContent(sheet) Or FillColouredCells(sheet) Then
+          If Task(3) <> "" Then FitColumns(sheet)
+          FitRows(sheet)
+          ExportSheet(document, sheet, index + 1)
+        End If
         Report("sheet " & (index + 1))
       ElseIf wanted > 0 Then
         Report("hidden")
@@ -168,6 +174,69 @@ Sub ExportSheet(document, sheet, sheetId)
   Next
   Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
 End Sub
+
+' LibreOffice has fitted the columns of a CSV file before it knew the results of its formulas.
+Sub FitColumns(sheet)
+  Dim cursor
+  cursor = sheet.createCursor()
+  cursor.gotoEndOfUsedArea(False)
+  sheet.getCellRangeByPosition(0, 0, cursor.RangeAddress.EndColumn, 0).Columns.OptimalWidth = True
+End Sub
+
+' Without a stored height LibreOffice makes some rows one line high, whatever is in them. Such rows grow to their text;
+' none becomes lower, and those whose height the author has set, or which are hidden, stay as they are.
+Sub FitRows(sheet)
+  Dim area, cursor, column, lastRow
+  cursor = sheet.createCursor()
+  cursor.gotoEndOfUsedArea(False)
+  lastRow = Least(cursor.RangeAddress.EndRow, MOST_FITTED_ROWS - 1)
+  For column = 0 To cursor.RangeAddress.EndColumn
+    If sheet.Columns.getByIndex(column).IsVisible Then
+      For Each area In sheet.getCellRangeByPosition(column, 0, column, lastRow).queryVisibleCells().RangeAddresses
+        FitVisibleRows(sheet.Rows, sheet, area.StartRow, area.EndRow)
+      Next
+      Exit Sub
+    End If
+  Next
+End Sub
+
+' In blocks of automatic rows of one height.
+Sub FitVisibleRows(rows, sheet, firstRow, lastRow)
+  Dim first, row, height, isOpen, isNext
+  isOpen = False
+  For row = firstRow To lastRow
+    isNext = rows.getByIndex(row).OptimalHeight
+    If isOpen Then
+      If Not isNext Or rows.getByIndex(row).Height <> height Then
+        FitBlock(rows, sheet, first, row - 1, height)
+        isOpen = False
+      End If
+    End If
+    If isNext And Not isOpen Then
+      isOpen = True
+      first = row
+      height = rows.getByIndex(row).Height
+    End If
+  Next
+  If isOpen Then FitBlock(rows, sheet, first, lastRow, height)
+End Sub
+
+Sub FitBlock(rows, sheet, first, last, height)
+  Dim row, start
+  RowsOf(sheet, first, last).OptimalHeight = True
+  start = first
+  For row = first To last
+    If rows.getByIndex(row).Height >= height Then
+      If start < row Then RowsOf(sheet, start, row - 1).Height = height
+      start = row + 1
+    End If
+  Next
+  If start <= last Then RowsOf(sheet, start, last).Height = height
+End Sub
+
+Function RowsOf(sheet, first, last)
+  RowsOf = sheet.getCellRangeByPosition(0, first, 0, last).Rows
+End Function
 
 Function HasContent(sheet) As Boolean
   HasContent = (sheet.queryContentCells(VALUES_DATES_TEXTS_FORMULAS).Count > 0 Or sheet.DrawPage.Count > 0)

@@ -135,7 +135,7 @@ def _convert(task: Reply, directory: Path) -> Reply:
         limit = max(MAX_PAGES - sum(each["total"] for each in rendered), 0)
         rendered.append(_render(part, directory, replace(options, limit=limit, is_sheet=part.sheet is not None)))
     if sheets is not None:
-        _check_selection(rendered)
+        _check_selection(rendered, int(options.process["SheetId"]))
     warnings = list(dict.fromkeys(warning for each in rendered for warning in each.pop("warnings")))
     return {"parts": rendered, "sheets": sheets, "warnings": warnings}
 
@@ -157,9 +157,11 @@ def _with_warnings(part: Part, process: Mapping[str, str]) -> Part:
     return replace(part, warnings=(*part.warnings, *found))
 
 
-def _check_selection(rendered: list[Reply]) -> None:
-    """Refuse a workbook none of whose sheets has the selected pages, or any."""
+def _check_selection(rendered: list[Reply], sheet: int) -> None:
+    """Refuse a workbook none of whose sheets has the selected pages, or any; a sheet of 0 selects all."""
     longest = max((each["total"] for each in rendered), default=0)
+    if not longest and sheet:
+        raise JobFailure("-3008", f"Sheet {sheet} is empty: it has no pages.")
     if not longest:
         raise JobFailure("-3008", "The document is empty: no sheet that is shown has anything in it.")
     if not any(each["outputs"] or each["failed"] for each in rendered):

@@ -25,6 +25,10 @@ _HEAD = 64 * 1024
 # Suffixes of WPS Office name formats of Microsoft Office.
 _WPS = {"wps": "doc", "wpt": "dot", "et": "xls", "ett": "xlt", "ets": "xls", "dps": "ppt", "dpt": "pot"}
 
+# An OpenDocument text says where prints have its notes, which would overrule what `Comments` says.
+_PLACE_OF_NOTES = re.compile(rb'<config:config-item config:name="PrintAnnotationMode"[^>]*>[^<]*</config:config-item>')
+_SETTINGS = "settings.xml"
+
 _CHINESE = re.compile(rb"[\x81-\xfe][\xa1-\xfe]")  # the common characters of GB 18030
 _HIGH = re.compile(rb"[\x80-\xff]")
 
@@ -57,7 +61,8 @@ def source_for_office(source: Path, suffix: str, password: str, directory: Path)
         _check_content(source, suffix)
         if decrypt_presentation(source, password, copy):
             return OfficeSource(copy)
-    shutil.copyfile(source, copy)
+    if not _copy_without_place_of_notes(source, copy):
+        shutil.copyfile(source, copy)
     return OfficeSource(copy, "HTML (StarWriter)" if family is Family.WEB else "")
 
 
@@ -86,6 +91,23 @@ def _check_content(source: Path, suffix: str) -> None:
         fits = suffix not in _NEW_FORMATS and head.startswith(_MARKUP)
     if not fits:
         raise JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.")
+
+
+def _copy_without_place_of_notes(source: Path, copy: Path) -> bool:
+    """Copy an OpenDocument text that says where its notes are printed; False: it is another one, or encrypted."""
+    if not zipfile.is_zipfile(source):
+        return False
+    with zipfile.ZipFile(source) as archive:
+        if _SETTINGS not in archive.namelist():
+            return False
+        settings, found = _PLACE_OF_NOTES.subn(b"", archive.read(_SETTINGS))
+        if not found:
+            return False
+        with zipfile.ZipFile(copy, "w") as written:
+            for entry in archive.infolist():
+                data = settings if entry.filename == _SETTINGS else archive.read(entry)
+                written.writestr(entry, data)
+    return True
 
 
 def _is_whole_zip(source: Path) -> bool:

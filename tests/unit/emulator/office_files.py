@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 _HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -16,6 +17,7 @@ _DRAWING_NS = "http://schemas.openxmlformats.org/drawingml/2006/main"
 
 FILLED, FRAMED = "<filled>", "<framed>"
 _CELL_STYLES = {FILLED: 1, FRAMED: 2}
+_WRAPPED = 3
 _HIDDEN = ' state="hidden"'
 _SIDES = "".join(f'<{side} style="thick"/>' for side in ("left", "right", "top", "bottom"))
 _STYLES = (
@@ -23,14 +25,21 @@ _STYLES = (
     '<fills count="3"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
     '<fill><patternFill patternType="solid"><fgColor rgb="FFFF0000"/></patternFill></fill></fills>'
     f'<borders count="2"><border/><border>{_SIDES}</border></borders><cellStyleXfs count="1"><xf/></cellStyleXfs>'
-    '<cellXfs count="3"><xf/><xf fillId="2" applyFill="1"/><xf borderId="1" applyBorder="1"/></cellXfs></styleSheet>'
+    '<cellXfs count="4"><xf/><xf fillId="2" applyFill="1"/><xf borderId="1" applyBorder="1"/>'
+    '<xf applyAlignment="1"><alignment wrapText="1"/></xf></cellXfs></styleSheet>'
 )
 
 
-def workbook(sheets: Mapping[str, Sequence[Sequence[str]]], *, hidden: Sequence[str] = ()) -> bytes:
-    """An xlsx with these sheets of text cells; a row of no cells forces nothing.
+def workbook(
+    sheets: Mapping[str, Sequence[Sequence[str]]],
+    *,
+    hidden: Sequence[str] = (),
+    row_attributes: Mapping[int, str] = MappingProxyType({}),
+) -> bytes:
+    """An xlsx with these sheets of text cells; a row of no cells forces nothing, and none has a stored height.
 
-    `FILLED` in place of a text makes an empty cell with a red fill, `FRAMED` one with thick borders.
+    `FILLED` in place of a text makes an empty cell with a red fill, `FRAMED` one with thick borders; a text with line
+    breaks makes one that wraps. `row_attributes` has what else is said of a row, by its number from 1.
     """
     tabs = "".join(
         f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"{_HIDDEN if name in hidden else ""}/>'
@@ -45,7 +54,10 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[str]]], *, hidden: Sequence[
     parts["xl/styles.xml"] = _STYLES
     for number, rows in enumerate(sheets.values(), 1):
         path = f"worksheets/sheet{number}.xml"
-        cells = "".join("<row>" + "".join(map(_cell, row)) + "</row>" for row in rows)
+        cells = "".join(
+            f"<row {row_attributes.get(place, '')}>{''.join(map(_cell, row))}</row>"
+            for place, row in enumerate(rows, 1)
+        )
         parts[f"xl/{path}"] = f'<worksheet xmlns="{_SHEET_NS}"><sheetData>{cells}</sheetData></worksheet>'
         types[f"xl/{path}"] = f"{_TYPE}.spreadsheetml.worksheet+xml"
         links.append((f"rId{number}", "worksheet", path))
@@ -56,7 +68,8 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[str]]], *, hidden: Sequence[
 def _cell(text: str) -> str:
     if text in _CELL_STYLES:
         return f'<c s="{_CELL_STYLES[text]}"/>'
-    return f'<c t="inlineStr"><is><t>{text}</t></is></c>'
+    style = f' s="{_WRAPPED}"' if "\n" in text else ""
+    return f'<c{style} t="inlineStr"><is><t>{text}</t></is></c>'
 
 
 def letter(paragraphs: Sequence[str]) -> bytes:
@@ -94,6 +107,31 @@ def reviewed() -> bytes:
     kind = f"{_TYPE}.wordprocessingml"
     types = {"word/document.xml": f"{kind}.document.main+xml", "word/comments.xml": f"{kind}.comments+xml"}
     return _package(parts, types, "word/document.xml")
+
+
+def reviewed_open_document(place: int) -> bytes:
+    """An OpenDocument text with a comment on its last word, and where prints have it: 0 nowhere, 4 in the margin."""
+    root = "urn:oasis:names:tc:opendocument:xmlns"
+    spaces = f'xmlns:office="{root}:office:1.0" office:version="1.2"'
+    note = "<office:annotation><dc:creator>Reviewer</dc:creator><text:p>REMARK</text:p></office:annotation>"
+    item = f'<config:config-item config:name="PrintAnnotationMode" config:type="short">{place}</config:config-item>'
+    files = {
+        "content.xml": f'<office:document-content {spaces} xmlns:text="{root}:text:1.0"'
+        ' xmlns:dc="http://purl.org/dc/elements/1.1/"><office:body><office:text>'
+        f"<text:p>{note}euros</text:p></office:text></office:body></office:document-content>",
+        "settings.xml": f'<office:document-settings {spaces} xmlns:config="{root}:config:1.0" xmlns:ooo="http://openoffice.org/2004/office"><office:settings>'
+        f'<config:config-item-set config:name="ooo:configuration-settings">{item}</config:config-item-set>'
+        "</office:settings></office:document-settings>",
+    }
+    kinds = {"/": "application/vnd.oasis.opendocument.text"} | dict.fromkeys(files, "text/xml")
+    entries = "".join(f'<m:file-entry m:full-path="{path}" m:media-type="{kind}"/>' for path, kind in kinds.items())
+    files["META-INF/manifest.xml"] = f'<m:manifest xmlns:m="{root}:manifest:1.0">{entries}</m:manifest>'
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("mimetype", kinds["/"])
+        for name, text in files.items():
+            archive.writestr(name, _HEAD + text)
+    return file.getvalue()
 
 
 def commented_slide() -> bytes:

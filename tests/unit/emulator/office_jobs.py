@@ -1,6 +1,7 @@
 """Jobs that need LibreOffice."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pypdfium2 as pdfium
@@ -27,6 +28,22 @@ async def words(emulator: Emulator, cloud: Cloud, key: str, data: bytes, **optio
     whole = emulator.get_object(BUCKET, REGION, "words/1/1.pdf")
     with pdfium.PdfDocument(io.BytesIO(whole)) as document:
         return str(document[0].get_textpage().get_text_range()).split()
+
+
+async def heights(
+    emulator: Emulator, cloud: Cloud, key: str, data: bytes, texts: Sequence[str]
+) -> list[tuple[float, float]]:
+    """Bottom and top of each text on the first page, in points from its lower edge; the page has all of them."""
+    await converted(emulator, cloud, key, data, "heights/${SheetID}/${Number}.pdf", TgtType="pdf")
+    found = []
+    with pdfium.PdfDocument(io.BytesIO(emulator.get_object(BUCKET, REGION, "heights/1/1.pdf"))) as document:
+        page = document[0].get_textpage()
+        for text in texts:
+            match = page.search(text).get_next()
+            assert match is not None, text
+            boxes = [page.get_charbox(match[0] + index) for index in range(match[1])]
+            found.append((min(box[1] for box in boxes), max(box[3] for box in boxes)))
+    return found
 
 
 def coloured(picture: Image.Image) -> tuple[int, int, int, int] | None:

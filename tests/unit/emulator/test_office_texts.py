@@ -6,6 +6,7 @@ from docpreview_emulator import Emulator
 from docpreview_emulator.csv_files import separator
 
 from .cloud_client import Cloud
+from .office_files import reviewed_open_document
 from .office_jobs import needs_office, words
 
 CHINESE, WESTERN = "中文文本的预览", "élan café naïve Straße £5 “quoted”"
@@ -37,6 +38,26 @@ async def test_the_fields_of_a_csv_file_are_cells_whatever_separates_them(
     text = "\r\n".join(divider.join(row) for row in rows)
     shown = "".join(await words(emulator, cloud, "table.csv", text.encode("latin-1")))
     assert shown == f"namecityJoséZürich{divider}8001LiBasel".replace("\t", "")
+
+
+@needs_office
+@pytest.mark.parametrize(("comments", "place"), [(1, 0), (0, 4)])
+async def test_notes_of_an_open_document_are_shown_as_the_job_says_whatever_the_document_says_of_prints(
+    emulator: Emulator, cloud: Cloud, comments: int, place: int
+) -> None:
+    shown = await words(emulator, cloud, "review.docx", reviewed_open_document(place), Comments=comments)
+    assert "euros" in shown
+    assert ("REMARK" in shown) == bool(comments)
+
+
+@needs_office
+async def test_a_date_below_a_formula_in_a_csv_file_has_a_column_that_is_wide_enough(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """Cells that are too narrow have crosses in place of their value."""
+    rows = b'when\n=HYPERLINK("http://a")\n2026-01-02\n2026-01-02 10:11:12\n'
+    shown = await words(emulator, cloud, "dates.csv", rows)
+    assert shown == ["when", "http://a", "2026-01-02", "2026-01-02", "10:11:12"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which sheets of a workbook have pages, and which pages, through the real LibreOffice."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from docpreview_emulator import Emulator
 
 from .cloud_client import Cloud
 from .office_files import FILLED, FRAMED, workbook
-from .office_jobs import coloured, converted, needs_office
+from .office_jobs import coloured, converted, heights, needs_office, words
 from .test_rendering import image, targets
 
 pytestmark = needs_office
@@ -72,3 +73,38 @@ async def test_a_workbook_with_nothing_in_it_is_empty(emulator: Emulator, cloud:
         job = await converted(emulator, cloud, name, book, TEMPLATE)
         message = "The document is empty: no sheet that is shown has anything in it."
         assert (job.state, job.code, job.message) == ("Failed", "-3008", message)
+
+
+async def test_a_job_of_one_empty_sheet_beside_a_full_one_fails_and_says_which_is_empty(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    book = workbook({"Full": [["a"]], "Blank": []})
+    job = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, SheetId=2)
+    assert (job.state, job.code, job.message) == ("Failed", "-3008", "Sheet 2 is empty: it has no pages.")
+
+
+LINES = "first line\nsecond line\nthird line"
+TABLE = [["above"], [LINES], ["below"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        ("notes.csv", f'above\n"{LINES}"\nbelow\n'.encode()),
+        ("notes.xlsx", workbook({"Notes": TABLE})),
+    ],
+)
+async def test_a_row_without_a_stored_height_is_as_high_as_the_lines_of_its_text(
+    emulator: Emulator, cloud: Cloud, key: str, data: bytes
+) -> None:
+    """No line is drawn over another, and none is missing."""
+    placed = await heights(emulator, cloud, key, data, ["above", *LINES.split("\n"), "below"])
+    assert all(bottom > top for (bottom, _), (_, top) in pairwise(placed)), placed
+
+
+async def test_a_row_whose_height_the_author_has_set_and_a_hidden_one_stay_so(emulator: Emulator, cloud: Cloud) -> None:
+    attributes = {2: 'ht="15" customHeight="1"', 3: 'hidden="1"'}
+    book = workbook({"Notes": [["above"], [LINES], ["hidden\nrow"], ["below"]]}, row_attributes=attributes)
+    (above, _), (below, _) = await heights(emulator, cloud, "notes.xlsx", book, ["above", "below"])
+    assert 25 < above - below < 32, "two rows, one of them of 15 points"
+    assert "hidden" not in await words(emulator, cloud, "notes.xlsx", book)
