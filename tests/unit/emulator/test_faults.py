@@ -9,7 +9,7 @@ import pytest
 from docpreview_emulator import Emulator
 from docpreview_emulator.errors import ControlError
 
-from .cloud_client import BUCKET, CI_HOST, REGION, Cloud
+from .cloud_client import BUCKET, CI_HOST, COS_HOST, REGION, Cloud
 
 
 @pytest.mark.parametrize(
@@ -180,3 +180,15 @@ async def test_the_log_has_neither_passwords_nor_signatures(
     await cloud.send("GET", "/x", params={"q-signature": "abcdef"}, host=f"{BUCKET}.cos.{REGION}.myqcloud.com")
     assert "hunter2" not in caplog.text
     assert "abcdef" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["drip", "truncate"])
+async def test_a_head_that_is_slow_or_cut_says_the_length_of_the_object(
+    emulator: Emulator, cloud: Cloud, kind: str
+) -> None:
+    """There is no body that could be cut."""
+    await cloud.put("a.pdf", b"%PDF")
+    emulator.add_fault(kind, "object", seconds=0.01)
+    reply = await cloud.send("HEAD", "/a.pdf", host=COS_HOST)
+    assert (reply.status, reply.headers["Content-Length"]) == (200, "4")
+    assert emulator.faults == []
