@@ -16,6 +16,7 @@ Const ROWS_BETWEEN_BLANKS = 10
 Const MOST_COLUMNS = 100
 Const MOST_ROWS = 2000
 
+Const GROWN = 1.3  ' by a part of a line or more; less is how heights are rounded
 Const MOST_FITTED_ROWS = 10000  ' a row takes a quarter of a millisecond
 
 Dim Task() As String
@@ -184,7 +185,7 @@ Sub FitColumns(sheet)
 End Sub
 
 ' Without a stored height LibreOffice makes some rows one line high, whatever is in them. Such rows grow to their text;
-' none becomes lower, and those whose height the author has set, or which are hidden, stay as they are.
+' none becomes lower or a little higher, and those whose height the author has set, or which are hidden, stay as they are.
 Sub FitRows(sheet)
   Dim area, cursor, column, lastRow
   cursor = sheet.createCursor()
@@ -226,7 +227,7 @@ Sub FitBlock(rows, sheet, first, last, height)
   RowsOf(sheet, first, last).OptimalHeight = True
   start = first
   For row = first To last
-    If rows.getByIndex(row).Height >= height Then
+    If rows.getByIndex(row).Height >= height * GROWN Then
       If start < row Then RowsOf(sheet, start, row - 1).Height = height
       start = row + 1
     End If
