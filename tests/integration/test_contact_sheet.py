@@ -33,7 +33,7 @@ def test_the_documents_are_of_all_families() -> None:
     assert {family_of(suffix_of(shown.key)) for shown in (*PDFS, *OFFICE)} == set(Family)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_sheet_is_written_with_every_document_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need("soffice")

@@ -139,14 +139,14 @@ async def test_a_document_has_the_pages_that_libreoffice_alone_gives_it(
 CUT = "The document has more than 5000 pages, of which the first 5000 are converted."
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_of_a_text_of_5001_pages_the_first_5000_are_converted(emulator: Emulator) -> None:
     need("soffice")
     text = "{\\rtf1 " + "x\\page " * 5000 + "x}"
     assert await counted(emulator, "long.rtf", text.encode(), StartPage=4999) == (5001, 2, CUT)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_of_a_workbook_of_5001_pages_the_first_5000_of_all_sheets_are_converted(emulator: Emulator) -> None:
     """Each row is a page; StartPage counts in each sheet."""
     need("soffice")
@@ -159,7 +159,7 @@ async def test_of_a_workbook_of_5001_pages_the_first_5000_of_all_sheets_are_conv
     assert (job.result.total_pages, job.message) == (5001, CUT)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_of_5001_slides_the_first_5000_are_converted(emulator: Emulator) -> None:
     need("soffice")
     assert await counted(emulator, "long.pptx", slides(5001), StartPage=4999) == (5001, 2, CUT)
