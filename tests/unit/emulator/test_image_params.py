@@ -2,13 +2,14 @@
 
 import io
 from base64 import urlsafe_b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
 
 from docpreview_emulator import Emulator
-from docpreview_emulator.fonts import Fonts
+from docpreview_emulator.fonts import Fonts, undrawn_letters
 from docpreview_emulator.image_params import ImageParams, Mark
 from docpreview_emulator.model import Job
 from docpreview_emulator.stamp import Stamp
@@ -257,19 +258,19 @@ NOWHERE = Fonts(1, ((0x20, 0x7E),))
 
 
 @pytest.mark.parametrize(
-    ("text", "fonts", "message"),
+    ("lacking", "fonts", "message"),
     [
-        ("H\ua000", NOWHERE, "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian)."),
+        ("\ua000", NOWHERE, "No font of this machine has \ua000 (U+A000): install fonts-noto-core (Debian)."),
         (
-            "\U0002f8ff\ua000\ua000",
+            "\ua000\ua000\U0002f8ff",
             NOWHERE,
             (
                 "No font of this machine has \ua000 (U+A000) and \U0002f8ff (U+2F8FF):"
                 " install fonts-noto-core fonts-hanazono (Debian)."
             ),
         ),
-        ("H\U0010fffd", NOWHERE, "No font of this machine has U+10FFFD."),
-        ("H\uffff", NOWHERE, "No font of this machine has U+FFFF."),
+        ("\U0010fffd", NOWHERE, "No font of this machine has U+10FFFD."),
+        ("\uffff", NOWHERE, "No font of this machine has U+FFFF."),
         ("\ua000", None, "A watermark's text is drawn in one font, which does not have \ua000 (U+A000)."),
         (
             "\ua000\ua001",
@@ -282,13 +283,19 @@ NOWHERE = Fonts(1, ((0x20, 0x7E),))
     ],
 )
 def test_characters_of_a_text_watermark_that_are_not_drawn_are_named_with_the_package_to_install(
-    monkeypatch: pytest.MonkeyPatch, text: str, fonts: Fonts | None, message: str
+    lacking: str, fonts: Fonts | None, message: str
 ) -> None:
-    """The text is drawn in Pillow's own font; characters that cannot be seen are numbers."""
-    monkeypatch.setattr("docpreview_emulator.lettering.shutil.which", lambda _: None)
-    monkeypatch.setattr("docpreview_emulator.stamp.installed", lambda: fonts)
-    _, warnings = Stamp.of_mark(Mark(text=text, font_size=14), {})
-    assert " ".join(warnings) == message
+    """Those that cannot be seen are numbers."""
+    assert " ".join(undrawn_letters(lacking, fonts)) == message
+
+
+def test_a_text_watermark_is_drawn_without_fontconfig_and_names_what_the_font_of_pillow_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stamp, warnings = Stamp.of_mark(Mark(text="H\ua000", font_size=14), {})
+    assert stamp.image.getbbox() is not None
+    assert warnings == ["A watermark's text is drawn in one font, which does not have \ua000 (U+A000)."]
 
 
 async def test_a_job_names_the_characters_of_a_text_watermark_that_no_font_has(
