@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-from contextlib import contextmanager
+import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 READY = b"Ready to accept connections"
 SENTINEL_READY = b"# Sentinel ID is"
 ATTEMPTS = 5
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name of its own
+"""Files there end with the machine, not with the server."""
 
 
 @dataclass
@@ -25,6 +28,7 @@ class RedisServer:
     """A server that keeps nothing on the disk. Tests stop, kill and start it again, always on the same port."""
 
     folder: Path
+    data: Path
     arguments: tuple[str, ...] = ()
     config: str = ""
     mode: tuple[str, ...] = ()
@@ -70,7 +74,7 @@ class RedisServer:
     def _started(self, port: int) -> bool:
         options = ["--port", str(port), "--bind", "127.0.0.1"]
         if not self.mode:
-            options += ["--save", "", "--appendonly", "no"]
+            options += ["--dir", str(self.data), "--save", "", "--appendonly", "no"]
         named = [self.config] if self.config else []
         process = subprocess.Popen(
             [need("redis-server"), *named, *options, *self.arguments, *self.mode],
@@ -100,10 +104,16 @@ def _free_port(*, high: bool) -> int:
 def running_redis(
     folder: Path, *arguments: str, config: str = "", mode: tuple[str, ...] = (), high_port: bool = True
 ) -> Iterator[RedisServer]:
-    """A server for as long as the context lasts."""
-    server = RedisServer(folder, arguments, config, mode, high_port)
-    try:
+    """A server for as long as the context lasts.
+
+    One that writes each command (`--appendonly`) keeps its data in memory where it can: on the disk it answers only
+    once that has written what all other tests write, which takes seconds at times.
+    """
+    with ExitStack() as stack:
+        data = folder
+        if "--appendonly" in arguments and MEMORY.is_dir():
+            data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-redis-", dir=MEMORY)))
+        server = RedisServer(folder, data, arguments, config, mode, high_port)
+        stack.callback(server.kill)
         server.start()
         yield server
-    finally:
-        server.kill()

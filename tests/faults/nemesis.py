@@ -129,8 +129,8 @@ class Nemesis:
         The server does not claim from then on that it keeps all: one that claims it and was set back is noticed by its
         counter only, which another gateway, that saw all of what is gone, may have taken with it (docs/creates.md).
         """
-        files = store.folder / "appendonlydir"
-        copy = store.folder / f"copy-{self.losses}"
+        files = store.data / "appendonlydir"
+        copy = store.data / f"copy-{self.losses}"
         await asyncio.to_thread(shutil.copytree, files, copy)
         await asyncio.sleep(self._rng.uniform(1.0, 3.0))
         await asyncio.to_thread(store.kill)

@@ -140,9 +140,10 @@ async def test_a_server_reads_transactions_back_by_the_rights_of_its_default_use
 
 def _users(folder: Path, rights: str) -> str:
     """The name of a configuration with a user who writes, and these rights of the user default."""
-    (folder / "users.acl").write_text(f"user default {rights}\nuser writer on >secret ~* &* +@all\n")
+    users = folder / "users.acl"
+    users.write_text(f"user default {rights}\nuser writer on >secret ~* &* +@all\n")
     path = folder / "redis.conf"
-    path.write_text("aclfile users.acl\n")
+    path.write_text(f"aclfile {users}\n")
     return str(path)
 
 
