@@ -4,4 +4,4 @@ from docpreview_client import BlockingClient
 
 with BlockingClient("127.0.0.1:50051") as client:
     job, files = client.preview("examples/seven-pages.pdf", "build/pages", bucket="examplebucket-1250000000")
-    print(job.raw_state, *files, sep="\n")
+    print(f"{job.raw_state}: {len(files)} pages, from {files[0]}")

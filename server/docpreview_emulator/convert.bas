@@ -16,10 +16,13 @@ Const ROWS_BETWEEN_BLANKS = 10
 Const MOST_COLUMNS = 100
 Const MOST_ROWS = 2000
 
+Const MOST_BESIDE = 4  ' columns of long texts on a page: lines in narrower ones are hard to read
 Const GROWN = 1.3  ' by a part of a line or more; less is how heights are rounded
 Const MOST_FITTED_ROWS = 10000  ' a row takes a quarter of a millisecond
 
 Dim Task() As String
+Dim Room  ' the width and height of what fits on a page, and the width up to the edge of the paper
+Dim HighestRow
 
 Sub Main
   On Error GoTo Broken
@@ -127,8 +130,18 @@ Sub ExportWhole(document)
   Else
     ApplyChanges(document)
   End If
+  If filterName = "impress_pdf_Export" Then ReportHiddenSlides(document.DrawPages)
   Export(document, "whole.pdf", filterName, "ExportNotesInMargin", ShowsComments())
   Report("whole")
+End Sub
+
+Sub ReportHiddenSlides(slides)
+  Dim index, count
+  count = 0
+  For index = 0 To slides.Count - 1
+    If Not slides.getByIndex(index).Visible Then count = count + 1
+  Next
+  If count > 0 Then Report("hidden-slides " & count)
 End Sub
 
 ' As if every tracked change had been accepted, also in a document that protects its changes.
@@ -140,9 +153,10 @@ Sub ApplyChanges(document)
 End Sub
 
 Sub ExportSheets(document)
-  Dim sheet, index, wanted, count
+  Dim sheet, index, wanted, count, hiddenCount
   wanted = CLng(Task(6))
   count = document.Sheets.Count
+  hiddenCount = 0
   Report("sheets " & count)
   Dim shown(count) As Boolean
   For index = 0 To count - 1
@@ -154,16 +168,22 @@ Sub ExportSheets(document)
       If shown(index) Then
         SetPaper(document, sheet)
         If HasContent(sheet) Or FillColouredCells(sheet) Then
+          Room = RoomOfPage(document, sheet)
           If Task(3) <> "" Then FitColumns(sheet)
           FitRows(sheet)
+          ReportWideColumns(sheet, index + 1)
+          ReportHighRows(sheet, index + 1)
           ExportSheet(document, sheet, index + 1)
         End If
         Report("sheet " & (index + 1))
       ElseIf wanted > 0 Then
         Report("hidden")
+      Else
+        hiddenCount = hiddenCount + 1
       End If
     End If
   Next
+  If hiddenCount > 0 Then Report("hidden-sheets " & hiddenCount)
 End Sub
 
 ' LibreOffice writes the whole workbook when there is nothing on a sheet, so the others are hidden meanwhile.
@@ -176,18 +196,78 @@ Sub ExportSheet(document, sheet, sheetId)
   Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", "Selection", sheet)
 End Sub
 
-' LibreOffice has fitted the columns of a CSV file before it knew the results of its formulas.
-Sub FitColumns(sheet)
+' Where the paper cuts columns and rows that are larger, in hundredths of a millimetre; none of a sheet that is scaled to
+' a number of pages.
+Function RoomOfPage(document, sheet)
+  Dim style, wide, high, scaling
+  style = document.StyleFamilies.getByName("PageStyles").getByName(sheet.PageStyle)
+  wide = style.Width - style.LeftMargin - style.RightMargin
+  high = style.Height - style.TopMargin - style.BottomMargin
+  If style.HeaderIsOn Then high = high - style.HeaderHeight
+  If style.FooterIsOn Then high = high - style.FooterHeight
+  scaling = IIf(style.PageScale > 0, style.PageScale, 100) / 100
+  If style.ScaleToPages > 0 Or style.ScaleToPagesX > 0 Or style.ScaleToPagesY > 0 Then scaling = 0.001
+  RoomOfPage = Array(wide / scaling, high / scaling, (wide + style.RightMargin) / scaling)
+End Function
+
+Function UsedArea(sheet)
   Dim cursor
   cursor = sheet.createCursor()
   cursor.gotoEndOfUsedArea(False)
-  sheet.getCellRangeByPosition(0, 0, cursor.RangeAddress.EndColumn, 0).Columns.OptimalWidth = True
+  UsedArea = sheet.getCellRangeByPosition(0, 0, cursor.RangeAddress.EndColumn, cursor.RangeAddress.EndRow)
+End Function
+
+' LibreOffice has fitted the columns of a CSV file before it knew the results of its formulas. Columns with more than a
+' page's width of text get lines, beside the other columns if there is room.
+Sub FitColumns(sheet)
+  Dim index, used, width, others, count
+  used = UsedArea(sheet)
+  used.Columns.OptimalWidth = True
+  others = 0
+  count = 0
+  For index = 0 To used.Columns.Count - 1
+    width = used.Columns.getByIndex(index).Width
+    If width > Room(0) Then
+      count = count + 1
+    Else
+      others = others + width
+    End If
+  Next
+  If count = 0 Then Exit Sub
+  width = (Room(0) - others) / count - 50
+  If width < Room(0) / MOST_BESIDE Then width = Room(0)
+  For index = 0 To used.Columns.Count - 1
+    If used.Columns.getByIndex(index).Width > Room(0) Then
+      used.Columns.getByIndex(index).Width = width
+      used.getCellRangeByPosition(index, 0, index, used.Rows.Count - 1).IsTextWrapped = True
+    End If
+  Next
+End Sub
+
+' A column that is wider than a page is cut at the edge of the paper, a row that is higher at the lower margin.
+Sub ReportWideColumns(sheet, sheetId)
+  Dim column, index
+  For index = 0 To UsedArea(sheet).Columns.Count - 1
+    column = sheet.Columns.getByIndex(index)
+    If column.IsVisible And column.Width > Room(2) Then Report("wide " & sheetId & " " & (index + 1))
+  Next
+End Sub
+
+' Only a row that has grown to its text can be so high: no program lets an author set it.
+Sub ReportHighRows(sheet, sheetId)
+  Dim index, row
+  If HighestRow <= Room(1) Then Exit Sub
+  For index = 0 To Least(UsedArea(sheet).Rows.Count, MOST_FITTED_ROWS) - 1
+    row = sheet.Rows.getByIndex(index)
+    If row.IsVisible And row.Height > Room(1) Then Report("high " & sheetId & " " & (index + 1))
+  Next
 End Sub
 
 ' Without a stored height LibreOffice makes some rows one line high, whatever is in them. Such rows grow to their text;
 ' none becomes lower or a little higher, and those whose height the author has set, or which are hidden, stay as they are.
 Sub FitRows(sheet)
   Dim area, cursor, column, lastRow
+  HighestRow = 0
   cursor = sheet.createCursor()
   cursor.gotoEndOfUsedArea(False)
   lastRow = Least(cursor.RangeAddress.EndRow, MOST_FITTED_ROWS - 1)
@@ -227,6 +307,7 @@ Sub FitBlock(rows, sheet, first, last, height)
   RowsOf(sheet, first, last).OptimalHeight = True
   start = first
   For row = first To last
+    If rows.getByIndex(row).Height > HighestRow Then HighestRow = rows.getByIndex(row).Height
     If rows.getByIndex(row).Height >= height * GROWN Then
       If start < row Then RowsOf(sheet, start, row - 1).Height = height
       start = row + 1

@@ -21,7 +21,7 @@ from typing import Any
 from docpreview_emulator import glyphs, sandbox
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
-from docpreview_emulator.office import OfficeCrashError, Part, convert, create_profile
+from docpreview_emulator.office import CRASH, Part, convert, create_profile
 from docpreview_emulator.packages import check_unpacked
 from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, RenderOptions
 from docpreview_emulator.render import render
@@ -29,9 +29,10 @@ from docpreview_emulator.render import render
 MEBIBYTE = 1024 * 1024
 _CHECK_SECONDS = 0.5
 _NICENESS = 10
-_TOO_LARGE = "-3075"
+_TOO_LARGE, _NOT_OPENED = "-3075", "FileOpenFailed"
 _MOST_TIME = 0.9  # of the limit: the kernel accounts by ticks
 _MOST_MEMORY = 0.6  # of the limit in use: a process that crashes then has found no more
+_MUCH_MEMORY = 0.3  # of the limit in use: a process that fails then may have found no more
 
 Reply = dict[str, Any]
 
@@ -77,16 +78,19 @@ def _supervise(child: int, ended: int, directory: Path, limits: sandbox.Limits) 
     _, status, usage = os.wait4(child, 0)
     if status == 0:
         return None
-    return _crashed(usage, limits)
+    return _why(usage, limits)
 
 
-def _crashed(usage: resource.struct_rusage, limits: sandbox.Limits) -> Reply:
-    """Why processes ended early, by what they have used."""
+def _why(usage: resource.struct_rusage, limits: sandbox.Limits, otherwise: str = CRASH) -> Reply:
+    """Why processes did not do their work, by what they have used; `otherwise` is said where that was little."""
     if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds * _MOST_TIME:
         return _too_much_time(limits)
-    if usage.ru_maxrss * 1024 > limits.memory * _MOST_MEMORY:
+    used, limit = usage.ru_maxrss // 1024, limits.memory // MEBIBYTE
+    if used > limit * _MOST_MEMORY:
         return _too_much_memory(limits)
-    return _failed("FileOpenFailed", "The document made the converter crash.")
+    if used > limit * _MUCH_MEMORY:
+        otherwise += f" Perhaps it needs more memory: it used {used} of {limit} MiB (--max-memory)."
+    return _failed(_NOT_OPENED, otherwise)
 
 
 def _bytes_below(directory: Path) -> int:
@@ -103,15 +107,16 @@ def _answer(task: Reply, directory: Path, limits: sandbox.Limits) -> Reply:
     try:
         return _done(task, directory)
     except JobFailure as failure:
-        return _failed(failure.code, failure.message)
-    except OfficeCrashError:
-        return _crashed(resource.getrusage(resource.RUSAGE_CHILDREN), limits)
+        if failure.code != _NOT_OPENED:
+            return _failed(failure.code, failure.message)
+        # LibreOffice calls a document damaged, too, for which it has no memory.
+        return _why(resource.getrusage(resource.RUSAGE_CHILDREN), limits, failure.message)
     except MemoryError:
         return _too_much_memory(limits)
     except OSError as error:
         return _not_written(error, limits)
     except Exception as error:  # noqa: BLE001 - whatever a document does to the libraries is the document's failure
-        return _failed("FileOpenFailed", f"The document could not be drawn ({type(error).__name__}).")
+        return _failed(_NOT_OPENED, f"The document could not be drawn ({type(error).__name__}).")
 
 
 def _not_written(error: OSError, limits: sandbox.Limits) -> Reply:

@@ -9,19 +9,21 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office_passwords import is_encrypted
 from docpreview_emulator.office_profile import prepare
+from docpreview_emulator.office_report import warnings
 from docpreview_emulator.office_sources import OfficeSource, not_opened, source_for_office
 
 MACRO = "macro:///Standard.Convert.Main"
 PROFILE = "profile"
 """The name of the profile's directory in that of the document."""
 
+CRASH = "The document made the converter crash."
 _ENDED_EARLY = "ended early"
 _LONGEST_PASSWORD = 1000
 """Characters of a password; a variable may not become too long, and no document has a longer one."""
@@ -30,10 +32,6 @@ _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockche
 
 # The vendor's PaperSize: 0 A4, 1 A2, 2 A0; width and height in hundredths of a millimetre, upright.
 _PAPERS = {"0": (21000, 29700), "1": (42000, 59400), "2": (84100, 118900)}
-
-
-class OfficeCrashError(Exception):
-    """LibreOffice did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +71,14 @@ def convert(
         directory: the working directory, with a profile.
 
     Raises:
-        JobFailure: LibreOffice cannot convert the document.
-        OfficeCrashError: it crashed, or was ended by a limit.
+        JobFailure: LibreOffice cannot convert the document, crashed, or was ended by a limit.
     """
     password = process["DocPassword"]
     copy = source_for_office(source, suffix, password, directory)
     report = _run(program, _task(copy, process, directory), password, directory)
     if "opened" not in report:
         if _ENDED_EARLY in report and not is_encrypted(source):
-            raise OfficeCrashError
+            raise JobFailure("FileOpenFailed", CRASH)
         raise not_opened(source, password)
     return _parts(report, suffix, process, directory)
 
@@ -134,9 +131,9 @@ def _parts(
     report: list[str], suffix: str, process: Mapping[str, str], directory: Path
 ) -> tuple[list[Part], int | None]:
     if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
-        raise OfficeCrashError
+        raise JobFailure("FileOpenFailed", CRASH)
     if "whole" in report:
-        return [Part(directory / "whole.pdf")], None
+        return [Part(directory / "whole.pdf", warnings=tuple(warnings(report)))], None
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]
     if not counts or family_of(suffix) is not Family.SHEETS:
         raise JobFailure("FileOpenFailed", "LibreOffice could not convert the document.")
@@ -145,7 +142,8 @@ def _parts(
         raise JobFailure("-3015", f"Sheet {process['SheetId']} is hidden: hidden sheets are not converted.")
     if not sheets and int(process["SheetId"]):
         raise JobFailure("-3015", f"Sheet {process['SheetId']} does not exist: the workbook has {counts[0]}.")
-    return [_sheet(directory, sheet) for sheet in sheets], counts[0]
+    parts = [_sheet(directory, sheet) for sheet in sheets]
+    return [*(replace(first, warnings=tuple(warnings(report))) for first in parts[:1]), *parts[1:]], counts[0]
 
 
 def _sheet(directory: Path, sheet: int) -> Part:

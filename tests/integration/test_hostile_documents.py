@@ -29,7 +29,7 @@ from tests.unit.emulator.hostile_files import (
     slow_workbook,
     zip_bomb,
 )
-from tests.unit.emulator.office_files import letter
+from tests.unit.emulator.office_files import letter, slides
 from tests.unit.emulator.office_jobs import converted
 from tests.unit.emulator.pdf_files import pdf
 
@@ -163,12 +163,13 @@ def leaking(machine: Machine) -> dict[str, bytes]:
         ("slow.pdf", slow_pdf(), "ConversionTimeout", "6 s of CPU time (--max-cpu-time)"),
         ("slow.xlsx", slow_workbook(), "ConversionTimeout", "6 s of CPU time (--max-cpu-time)"),
         ("deep.pdf", endless_pdf(), "-3075", "512 MiB of memory (--max-memory)"),
+        ("long.pptx", slides(2000), "FileOpenFailed", "of 512 MiB (--max-memory)"),
     ],
 )
 async def test_a_document_that_exceeds_a_bound_fails_with_the_option_of_serve_in_its_message(
     name: str, data: bytes, code: str, option: str
 ) -> None:
-    bounds = replace(TIGHT, max_memory=512, max_cpu_time=60) if name == "deep.pdf" else TIGHT
+    bounds = replace(TIGHT, max_memory=512, max_cpu_time=60) if "--max-memory" in option else TIGHT
     async with Emulator(settings=bounds) as emulator:
         job = (await all_ended(emulator, {name: data}))[name]
         assert (job.state, job.code) == ("Failed", code)

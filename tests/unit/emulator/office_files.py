@@ -35,11 +35,13 @@ def workbook(
     *,
     hidden: Sequence[str] = (),
     row_attributes: Mapping[int, str] = MappingProxyType({}),
+    width: int = 10,
 ) -> bytes:
     """An xlsx with these sheets of text cells; a row of no cells forces nothing, and none has a stored height.
 
     `FILLED` in place of a text makes an empty cell with a red fill, `FRAMED` one with thick borders; a text with line
-    breaks makes one that wraps. `row_attributes` has what else is said of a row, by its number from 1.
+    breaks makes one that wraps. `row_attributes` has what else is said of a row, by its number from 1. The first column
+    is `width` characters wide.
     """
     tabs = "".join(
         f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"{_HIDDEN if name in hidden else ""}/>'
@@ -58,7 +60,9 @@ def workbook(
             f"<row {row_attributes.get(place, '')}>{''.join(map(_cell, row))}</row>"
             for place, row in enumerate(rows, 1)
         )
-        parts[f"xl/{path}"] = f'<worksheet xmlns="{_SHEET_NS}"><sheetData>{cells}</sheetData></worksheet>'
+        columns = f'<cols><col min="1" max="1" width="{width}" customWidth="1"/></cols>'
+        data = f"{columns}<sheetData>{cells}</sheetData>"
+        parts[f"xl/{path}"] = f'<worksheet xmlns="{_SHEET_NS}">{data}</worksheet>'
         types[f"xl/{path}"] = f"{_TYPE}.spreadsheetml.worksheet+xml"
         links.append((f"rId{number}", "worksheet", path))
     parts["xl/_rels/workbook.xml.rels"] = _relations(links)
@@ -155,9 +159,12 @@ def commented_slide() -> bytes:
     return _package(parts, types, "ppt/presentation.xml")
 
 
-def slides(count: int) -> bytes:
-    """A pptx with so many slides."""
+def slides(count: int, *, hidden: Sequence[int] = ()) -> bytes:
+    """A pptx with so many slides; `hidden` has numbers from 1."""
     parts, types, _ = _slides(count)
+    for number in hidden:
+        path = f"ppt/slides/slide{number}.xml"
+        parts[path] = parts[path].replace("<p:sld ", '<p:sld show="0" ', 1)
     return _package(parts, types, "ppt/presentation.xml")
 
 

@@ -101,6 +101,14 @@ async def test_a_job_whose_characters_no_font_has_says_so_in_its_message_and_in_
 
 
 @needs_office
+async def test_each_of_several_characters_beyond_the_basic_plane_is_named(latin: Emulator) -> None:
+    """One empty box stands for all of them in the page's text."""
+    async with Cloud(latin.url) as cloud:
+        job = await converted(latin, cloud, "party.txt", "party \U0001f389 rocket \U0001f680".encode(), "o/${Number}")
+        assert job.message.startswith("No font of this machine has \U0001f389 (U+1F389) and \U0001f680 (U+1F680):")
+
+
+@needs_office
 async def test_characters_of_pages_that_are_not_converted_are_not_warned_of(latin: Emulator) -> None:
     async with Cloud(latin.url) as cloud:
         job = await converted(latin, cloud, "two.docx", letter(["one", "中"]), "o/${Number}", EndPage=1)

@@ -128,3 +128,10 @@ async def test_a_formula_is_drawn(emulator: Emulator, cloud: Cloud) -> None:
     assert ink is not None
     assert ink[3] - ink[1] > 20, "one number stands above the other"
     assert await words(emulator, cloud, "formula.docx", formula("12", "34")) == ["12", "34"]
+
+
+@needs_office
+async def test_a_hidden_slide_has_no_page_and_the_message_says_so(emulator: Emulator, cloud: Cloud) -> None:
+    job = await converted(emulator, cloud, "deck.pptx", slides(3, hidden=[2]), "o/${Number}")
+    assert job.result is not None
+    assert (job.result.total_pages, job.message) == (2, "Hidden, and without pages: 1 slide.")

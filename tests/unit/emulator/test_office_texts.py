@@ -60,6 +60,16 @@ async def test_a_date_below_a_formula_in_a_csv_file_has_a_column_that_is_wide_en
     assert shown == ["when", "http://a", "2026-01-02", "2026-01-02", "10:11:12"]
 
 
+@needs_office
+async def test_a_column_of_long_texts_in_a_csv_file_has_lines_beside_the_other_columns(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """Where it was one line, the paper cut it."""
+    numbers = [f"w{number}" for number in range(200)]
+    shown = await words(emulator, cloud, "notes.csv", f"id,note,who\n1,{' '.join(numbers)},Ann\n".encode())
+    assert set(shown) >= {"id", "note", "who", *numbers, "Ann"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from docpreview_emulator import Emulator
+from docpreview_emulator.office_report import warnings
 
 from .cloud_client import Cloud
 from .office_files import FILLED, FRAMED, workbook
@@ -37,6 +38,7 @@ async def test_a_hidden_sheet_has_no_pages_and_the_others_keep_their_numbers(emu
     assert targets(job) == ["o/1/1.png", "o/3/1.png"]
     assert job.result is not None
     assert job.result.total_sheets == 3
+    assert job.message == "Hidden, and without pages: 1 sheet."
     asked = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, TgtType="png", SheetId=2)
     message = "Sheet 2 is hidden: hidden sheets are not converted."
     assert (asked.state, asked.code, asked.message) == ("Failed", "-3015", message)
@@ -108,3 +110,36 @@ async def test_a_row_whose_height_the_author_has_set_and_a_hidden_one_stay_so(em
     (above, _), (below, _) = await heights(emulator, cloud, "notes.xlsx", book, ["above", "below"])
     assert 25 < above - below < 32, "two rows, one of them of 15 points"
     assert "hidden" not in await words(emulator, cloud, "notes.xlsx", book)
+
+
+ADVICE = "A larger PaperSize shows more."
+
+
+@pytest.mark.parametrize(
+    ("book", "message"),
+    [
+        (
+            workbook({"Notes": [["a", "b"]]}, width=160),
+            "Wider than the paper, and cut at its edge: column A of sheet 1.",
+        ),
+        (
+            workbook({"First": [["a"]], "Notes": [["a"], ["line\n" * 119]]}),
+            "Higher than a page, and cut at its end: row 2 of sheet 2.",
+        ),
+    ],
+)
+async def test_a_column_or_row_that_is_larger_than_a_page_is_named_in_the_message_of_the_job(
+    emulator: Emulator, cloud: Cloud, book: bytes, message: str
+) -> None:
+    """On larger paper it fits."""
+    job = await converted(emulator, cloud, "notes.xlsx", book, TEMPLATE)
+    assert (job.state, job.message) == ("Success", f"{message} {ADVICE}")
+    large = await converted(emulator, cloud, "notes.xlsx", book, TEMPLATE, PaperSize=2)
+    assert (large.state, large.message) == ("Success", "")
+
+
+def test_the_first_ten_columns_that_are_cut_are_named_and_the_others_are_counted() -> None:
+    found = warnings(["sheets 1", *(f"wide 1 {column}" for column in (26, 27, 703, *range(4, 15))), "sheet 1", ""])
+    columns = ["Z", "AA", "AAA", *"DEFGHIJ"]
+    named = ", ".join(f"column {column} of sheet 1" for column in columns)
+    assert found == [f"Wider than the paper, and cut at its edge: {named} and 4 more. {ADVICE}"]
