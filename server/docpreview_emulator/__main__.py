@@ -18,6 +18,7 @@ import typer
 from docpreview_emulator.emulator import Emulator
 from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import DEFAULT_CREDENTIAL, Credential
+from docpreview_emulator.paths import given_path
 from docpreview_emulator.sandbox import DESCRIPTIONS
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
@@ -77,7 +78,12 @@ _MOST = 1_000_000
 """Of any limit: a terabyte, or eleven days."""
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
+    Path | None,
+    typer.Option(
+        parser=given_path,
+        metavar="PATH",
+        help="Where jobs and objects are stored; without it they are deleted at exit.",
+    ),
 ]
 SecretKey = Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)]
 EmptyPages = Annotated[int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)]
@@ -109,7 +115,12 @@ ControlHost = Annotated[
 ]
 Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS and HTTP CONNECT on the port, too.")]
 CaOut = Annotated[
-    Path | None, typer.Option(help="Where to write the certificate of the authority that clients have to trust.")
+    Path | None,
+    typer.Option(
+        parser=given_path,
+        metavar="PATH",
+        help="Where to write the certificate of the authority that clients have to trust.",
+    ),
 ]
 SubmitDelay = Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0, callback=_finite)]
 RunDelay = Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0, callback=_finite)]
@@ -170,8 +181,10 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
 
 
 def _problem(error: Exception, host: str, port: int) -> str:
-    if not isinstance(error, OSError) or error.filename is not None:
+    if not isinstance(error, OSError):
         return str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     reason = (error.strerror or str(error)).partition(" (")[0]
     return f"{host}:{port} cannot be listened on: {reason}. Choose another --host or --port (0 takes a free one)."
 
@@ -193,8 +206,9 @@ def _hosts(given: list[str]) -> tuple[str, ...]:
 async def _serve(emulator: Emulator, *, tls: bool, ca_out: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup wants it to go on
+            loop.add_signal_handler(number, stop.set)
     async with emulator:
         if ca_out is not None:
             _publish(emulator.ca_file, ca_out)

@@ -6,6 +6,7 @@ Forms as the vendor shows them (documents 1545/65203, 460/84951): XML, or JSON w
 import asyncio
 import json
 import logging
+import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -123,9 +124,21 @@ class Callbacks:
             ):
                 self.records.append(CallbackRecord(job.job_id, reply.status))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            problem = type(error).__name__
+            problem = _why(error, self._seconds)
             self.records.append(CallbackRecord(job.job_id, None, problem))
             _log.warning("the callback of job %s failed: %s", job.job_id, problem)
+
+
+def _why(error: Exception, seconds: float) -> str:
+    """Why a receiver did not answer, without the path of its address, which may be a secret."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {seconds:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = os.strerror(error.os_error.errno) if error.os_error.errno else "the name is not known"
+        return f"no connection to {error.host}:{error.port}: {reason}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before the answer"
+    return f"no answer ({type(error).__name__})"
 
 
 def _said(job: Job, kind: Kind | None, jobs: JobTable) -> Job:

@@ -3,6 +3,8 @@
 ' is in a variable, since command lines and files have other readers. Macros of the document itself never run, and its
 ' links are not followed.
 
+' `And` and `Or` of this language evaluate both of their sides.
+
 Const NOTHING_RUNS = 0
 Const NO_UPDATES = 0
 Const NO_NOTES = 0
@@ -142,6 +144,7 @@ Sub ReportHiddenSlides(slides)
     If Not slides.getByIndex(index).Visible Then count = count + 1
   Next
   If count > 0 Then Report("hidden-slides " & count)
+  If count > 0 And count = slides.Count Then Report("nothing")
 End Sub
 
 ' As if every tracked change had been accepted, also in a document that protects its changes.
@@ -153,7 +156,7 @@ Sub ApplyChanges(document)
 End Sub
 
 Sub ExportSheets(document)
-  Dim sheet, index, wanted, count, hiddenCount
+  Dim sheet, index, wanted, count, hiddenCount, isSeen
   wanted = CLng(Task(6))
   count = document.Sheets.Count
   hiddenCount = 0
@@ -167,7 +170,9 @@ Sub ExportSheets(document)
     If wanted = 0 Or wanted = index + 1 Then
       If shown(index) Then
         SetPaper(document, sheet)
-        If HasContent(sheet) Or FillColouredCells(sheet) Then
+        isSeen = HasContent(sheet)
+        If Not isSeen Then isSeen = FillColouredCells(sheet)
+        If isSeen Then
           Room = RoomOfPage(document, sheet)
           If Task(3) <> "" Then FitColumns(sheet)
           FitRows(sheet)
@@ -349,7 +354,9 @@ Sub FillArea(sheet, area)
   lastRow = Least(area.EndRow, area.StartRow + MOST_ROWS)
   For column = area.StartColumn To lastColumn Step COLUMNS_BETWEEN_BLANKS
     For row = area.StartRow To lastRow Step ROWS_BETWEEN_BLANKS
-      sheet.getCellByPosition(column, row).String = " "
+      If sheet.getCellByPosition(column, row).Type = com.sun.star.table.CellContentType.EMPTY Then
+        sheet.getCellByPosition(column, row).String = " "
+      End If
     Next
   Next
 End Sub
@@ -366,6 +373,17 @@ Function Width(line) As Long
   Width = line.OuterLineWidth + line.InnerLineWidth
 End Function
 
+' A table of plain text, or of a web page, has no headers, footers and widths of columns.
+Function HasLayout(document) As Boolean
+  Dim argument
+  HasLayout = (Task(3) = "")
+  For Each argument In document.Args
+    If argument.Name = "FilterName" Then
+      If InStr(argument.Value, "HTML") > 0 Then HasLayout = False
+    End If
+  Next
+End Function
+
 Sub SetPaper(document, sheet)
   Dim style
   style = document.StyleFamilies.getByName("PageStyles").getByName(sheet.PageStyle)
@@ -373,7 +391,7 @@ Sub SetPaper(document, sheet)
   style.Width = CLng(Task(7))
   style.Height = CLng(Task(8))
   style.PrintAnnotations = False
-  If Task(3) <> "" Then  ' a table of plain text has neither; LibreOffice writes the name of the file and page numbers
+  If Not HasLayout(document) Then  ' LibreOffice writes the name of the sheet and page numbers
     style.HeaderIsOn = False
     style.FooterIsOn = False
   End If

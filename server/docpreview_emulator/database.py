@@ -82,8 +82,12 @@ class Database:
         self.passwords = Passwords(directory / "passwords.key")
         """What seals passwords of documents before they are stored here."""
         try:
+            self.passwords.check()
             self._connection = _open(path)
             _seal_older(self._connection, self.passwords)
+        except StorageError:
+            self._guard.close()
+            raise
         except sqlite3.Error as error:
             self._guard.close()
             advice = "move it away, or choose another data directory"

@@ -25,6 +25,7 @@ import yaml
 
 from docpreview_emulator import gateway_process
 from docpreview_emulator.model import DEFAULT_CREDENTIAL
+from docpreview_emulator.paths import given_path
 from docpreview_emulator.private_files import create_private
 from docpreview_emulator.server_process import Command, ServerProcess
 
@@ -64,7 +65,9 @@ def dev(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for configuration, documents, jobs and logs; default: a new one, deleted at the end."
+            parser=given_path,
+            metavar="PATH",
+            help="Folder for configuration, documents, jobs and logs; default: a new one, deleted at the end.",
         ),
     ] = None,
     port: Annotated[
@@ -87,7 +90,11 @@ def dev(
             servers.run((emulator_port,), (port, admin_port))
     except _Stop:
         return
-    except (EndedError, OSError) as error:
+    except OSError as error:
+        said = error if error.filename is None else f"{error.filename}: {error.strerror}"
+        typer.echo(f"error: {said}", err=True)
+        raise typer.Exit(1) from None
+    except EndedError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
 
@@ -146,7 +153,8 @@ class Servers:
         line = self.started(lambda ports: self._start_gateway(url, ports), gateway_ports)
         grpc_port, admin_port = gateway_process.ports(line)
         target = f"127.0.0.1:{grpc_port}"
-        words = (_client(), "preview", _shown(self._folder / EXAMPLE), "--bucket", gateway_process.BUCKET)
+        bucket = gateway_process.first_bucket(self._folder)
+        words = (_client(), "preview", str(self._folder / EXAMPLE), "--bucket", bucket)
         typer.echo(f"gRPC      {target}")
         typer.echo(f"emulator  {url}/")
         typer.echo(f"admin     http://127.0.0.1:{admin_port}/")
@@ -275,13 +283,7 @@ def _client() -> str:
                 err=True,
             )
         return "docpreview"
-    return "docpreview" if found is not None and beside.samefile(found) else _shown(beside)
-
-
-def _shown(path: Path) -> str:
-    """The path as one would type it in the current folder."""
-    here = Path.cwd()
-    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
+    return "docpreview" if found is not None and beside.samefile(found) else str(beside)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ class ControlError(EmulatorError):
     """An invalid control request; the message lists what is accepted."""
 
 
+def encrypted(password: str) -> JobFailure:
+    """The failure of a document that opens with another password only."""
+    why = "DocPassword does not open it" if password else "there is no DocPassword"
+    return JobFailure("-3006", f"The document is encrypted and {why}.")
+
+
 def invalid_argument(message: str) -> CloudError:
     """The cloud's answer to a parameter that it cannot read (HTTP 400)."""
     return CloudError(400, "InvalidArgument", message)

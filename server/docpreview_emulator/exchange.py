@@ -66,7 +66,7 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class Answer:
-    """An HTTP answer. `job_id` is for the record of requests only."""
+    """An HTTP answer. `job_id` and `is_object` (its body is one) are for the record of requests only."""
 
     status: int = 200
     body: bytes = b""
@@ -74,6 +74,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     error_code: str | None = None
     job_id: str | None = None
+    is_object: bool = False
 
 
 def refusal(exchange: Exchange, error: CloudError) -> Answer:

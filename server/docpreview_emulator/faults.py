@@ -11,52 +11,23 @@ from docpreview_emulator.errors import ControlError
 
 
 class Kind(StrEnum):
-    """The kind of a fault."""
+    """The kind of a fault; `MEANINGS` says what each does."""
 
     LATENCY = "latency"
-    """The request is carried out `seconds` later."""
-
     THROTTLE = "throttle"
-    """503 SlowDown, or the given status and code; the request is not carried out."""
-
     ERROR = "error"
-    """500 InternalError, or the given status and code; with `accepted` the request is carried out all the same."""
-
     DROP_BEFORE = "drop_before"
-    """The connection breaks and the request is not carried out."""
-
     DROP_AFTER = "drop_after"
-    """The request is carried out and the connection breaks before the answer."""
-
     TRUNCATE = "truncate"
-    """The request is carried out and the connection breaks in the middle of the answer's body."""
-
     GARBAGE = "garbage"
-    """The request is carried out and answered 200 with something that is not XML."""
-
     DRIP = "drip"
-    """The request is carried out and its answer's body takes `seconds` to arrive, piece by piece."""
-
     EMPTY_PAGE = "empty_page"
-    """A list is answered with a page without jobs, whose `NextToken` leads to the page that was asked for."""
-
     TWICE = "twice"
-    """A callback is sent twice."""
-
     EARLY = "early"
-    """A callback comes before the end that it tells: reads show its job as running for `seconds` after it."""
-
     REVERSE = "reverse"
-    """The next `times` callbacks are kept until the last of their jobs has ended, and sent in reverse order."""
-
     OTHER_STATE = "other_state"
-    """A callback says that a job has failed that has succeeded, and the other way round."""
-
     OTHER_JOB = "other_job"
-    """A callback names another job of the bucket, or a made-up one when there is none."""
-
     WRONG_TOKEN = "wrong_token"
-    """A callback goes to an address whose last part is another one of the same length."""
 
 
 class Operation(StrEnum):
@@ -75,6 +46,25 @@ class Operation(StrEnum):
     """Not a request to the emulator but one that it makes: `*` does not mean it. It has kinds of its own, and
     `latency`, which makes it late, and `drop_before`, which loses it."""
 
+
+MEANINGS = {
+    Kind.LATENCY: "The request is carried out, or the callback sent, seconds later.",
+    Kind.THROTTLE: "503 SlowDown, or the given status and code; the request is not carried out.",
+    Kind.ERROR: "500 InternalError, or the given status and code; the request is carried out only with accepted.",
+    Kind.DROP_BEFORE: "The connection breaks and the request is not carried out; a callback is lost.",
+    Kind.DROP_AFTER: "The request is carried out and the connection breaks before the answer.",
+    Kind.TRUNCATE: "The request is carried out and the connection breaks in the middle of the answer's body.",
+    Kind.GARBAGE: "The request is carried out and answered 200 with something that is not XML.",
+    Kind.DRIP: "The request is carried out and its answer's body takes seconds to arrive, piece by piece.",
+    Kind.EMPTY_PAGE: "A list is answered with an empty page, whose NextToken leads to the page that was asked for.",
+    Kind.TWICE: "A callback is sent twice.",
+    Kind.EARLY: "A callback comes before the end that it tells: reads show its job as running for seconds after it.",
+    Kind.REVERSE: "As many callbacks as times says are kept until all their jobs have ended, and sent in reverse order.",
+    Kind.OTHER_STATE: "A callback says that a job has failed that has succeeded, and the other way round.",
+    Kind.OTHER_JOB: "A callback names another job of the bucket, or a made-up one when there is none.",
+    Kind.WRONG_TOKEN: "A callback goes to an address whose last part is another one of the same length.",
+}
+"""What a fault of each kind does."""
 
 _OF_CALLBACKS_ONLY = frozenset(
     {Kind.TWICE, Kind.EARLY, Kind.REVERSE, Kind.OTHER_STATE, Kind.OTHER_JOB, Kind.WRONG_TOKEN}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from docpreview_emulator.server_process import Command, ServerProcess
 
 if TYPE_CHECKING:
@@ -75,6 +77,12 @@ def gateway_command(folder: Path, **more: Any) -> Command:  # noqa: ANN401 - as 
     serve = (sys.executable, "-P", "-m", "docpreview_gateway", "serve")
     words = (*serve, "--config", str(folder / CONFIGURATION), "--log-format", "json")
     return Command("gateway", words, folder / _LOG, mark='"serving"', **more)
+
+
+def first_bucket(folder: Path) -> str:
+    """The first bucket of the configuration in a folder, of a gateway that serves."""
+    configuration = yaml.safe_load((folder / CONFIGURATION).read_bytes())
+    return str(configuration["buckets"][0]["name"])
 
 
 def ports(line: str) -> tuple[int, int]:

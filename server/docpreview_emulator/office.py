@@ -134,6 +134,8 @@ def _parts(
         raise JobFailure("FileOpenFailed", CRASH)
     if "whole" in report:
         return [Part(directory / "whole.pdf", warnings=tuple(warnings(report)))], None
+    if "nothing" in report:
+        raise JobFailure("-3008", "The document is empty: all of its slides are hidden.")
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]
     if not counts or family_of(suffix) is not Family.SHEETS:
         raise JobFailure("FileOpenFailed", "LibreOffice could not convert the document.")

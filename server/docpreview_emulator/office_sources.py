@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from docpreview_emulator.compound_files import MAGIC as _COMPOUND
 from docpreview_emulator.csv_files import separator
-from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.errors import JobFailure, encrypted
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office_passwords import decrypt_presentation, is_encrypted
 
@@ -70,9 +70,7 @@ def not_opened(source: Path, password: str) -> JobFailure:
     """Why LibreOffice has not opened a document."""
     if not is_encrypted(source):
         return JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.")
-    if password:
-        return JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
-    return JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
+    return encrypted(password)
 
 
 def _written(path: Path, text: str) -> Path:

@@ -139,10 +139,11 @@ function values(form) {
   return found;
 }
 
-/** Offer the operations that fit the kind of a fault, and its seconds if it has them. */
+/** Say what the kind of a fault does, and offer the operations that fit it, and its seconds if it has them. */
 function fit(form) {
   const { kind, operation, seconds } = form.elements;
-  const { operations, seconds: has } = kind.selectedOptions[0].dataset;
+  const { meaning, operations, seconds: has } = kind.selectedOptions[0].dataset;
+  document.getElementById("meaning").textContent = meaning;
   for (const option of operation.options) option.disabled = !operations.split(" ").includes(option.value);
   if (operation.selectedOptions[0].disabled) operation.value = operations.split(" ")[0];
   seconds.disabled = has === undefined;
@@ -189,6 +190,16 @@ if (drop) {
   fault.addEventListener("submit", onSubmit(fault, json => send("POST", "/_emulator/faults", { json })));
   document.getElementById("clear-faults").addEventListener(
     "click", onSubmit(fault, () => send("DELETE", "/_emulator/faults")));
+  document.addEventListener("click", async event => {
+    const path = event.target.closest("[data-post]")?.dataset.post;
+    if (!path) return;
+    try {
+      await send("POST", path);
+      await refresh();
+    } catch {
+      say(false);
+    }
+  });
   const clock = document.getElementById("clock");
   clock.addEventListener("submit", onSubmit(clock, json => send("PUT", "/_emulator/clock", { json })));
 }

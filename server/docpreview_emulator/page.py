@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError
-from docpreview_emulator.faults import Fault, Kind, Operation, fitting, takes_seconds
+from docpreview_emulator.faults import MEANINGS, Fault, Kind, Operation, fitting, takes_seconds
 from docpreview_emulator.model import Bucket, Job, State
 from docpreview_emulator.recording import MOST_REPLY, RequestRecord, masked_address, masked_text
 from docpreview_emulator.requests import DEFAULTS
@@ -111,10 +111,12 @@ class Page:
             jobs=jobs,
             counts={state: counts.get(state, 0) for state in State if counts.get(state)},
             state=state,
+            holds=backend.scheduler.holds,
+            paused=backend.queues.paused(),
             requests=_newest(list(enumerate(records, backend.recorder.discarded)), query.get("requests")),
             callbacks=_newest(list(enumerate(sent)), query.get("callbacks")),
             faults=backend.faults.active(),
-            kinds={kind: (fitting(kind), takes_seconds(kind)) for kind in Kind},
+            kinds={kind: (MEANINGS[kind], fitting(kind), takes_seconds(kind)) for kind in Kind},
             operations=list(Operation),
             bucket=latest[0].bucket if latest else FIRST_BUCKET,
             address=address,
@@ -168,7 +170,7 @@ class Page:
         )
         environment.filters.update(
             tone=lambda state: _TONES.get(state, "quiet"),
-            document=lambda job: posixpath.basename(job.spec.input_object),
+            document=_document,
             options=_options,
             origin=masked_address,
             time=_time,
@@ -188,6 +190,11 @@ class Picture:
     index: int
     label: str
     is_image: bool
+
+
+def _document(job: Job) -> str:
+    """The name of a job's document."""
+    return posixpath.basename(job.spec.input_object.rstrip("/")) or job.spec.input_object
 
 
 def _count(job: Job) -> int:

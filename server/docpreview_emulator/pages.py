@@ -46,8 +46,12 @@ def selected(process: Mapping[str, str], total: int, *, is_sheet: bool = False) 
         ranges = [(first, last if last > 0 else max(total, 1))]
     for first, _ in ranges:
         if first > total and not is_sheet:
-            raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {total} pages.")
+            raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {_pages(total)}.")
     return list(dict.fromkeys(page for first, last in ranges for page in range(first, min(last, total) + 1)))
+
+
+def _pages(total: int) -> str:
+    return "1 page" if total == 1 else f"{total} pages"
 
 
 @dataclass(frozen=True, slots=True)

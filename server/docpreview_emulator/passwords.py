@@ -1,5 +1,6 @@
 """Passwords of documents on disk: encrypted under a key in the data directory that only the owner can read."""
 
+import base64
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 _log = logging.getLogger(__name__)
+_KEY_BYTES = 32
 
 
 class Passwords:
@@ -19,6 +21,20 @@ class Passwords:
     def __init__(self, key_file: Path) -> None:
         self._key_file = key_file
         self._key: Fernet | None = None
+
+    def check(self) -> None:
+        """Refuse a key that cannot be used, before the first password wants it.
+
+        Raises:
+            StorageError: the key is there, and cannot be read or is none.
+        """
+        if self._key_file.exists():
+            try:
+                usable = len(base64.urlsafe_b64decode(self._key_file.read_bytes())) == _KEY_BYTES
+            except (OSError, ValueError) as error:
+                raise self._unusable(error) from error
+            if not usable:
+                raise self._unusable(f"it does not have {_KEY_BYTES} bytes")
 
     def seal(self, password: str) -> str:
         """What is stored in place of a password; nothing for none.
@@ -50,7 +66,9 @@ class Passwords:
                         file.write(Fernet.generate_key())
                 self._key = Fernet(self._key_file.read_bytes())
             except (OSError, ValueError) as error:
-                raise StorageError(
-                    f"{self._key_file} is not a usable key ({error}): remove it, and passwords of stored jobs are lost"
-                ) from error
+                raise self._unusable(error) from error
         return self._key
+
+    def _unusable(self, why: object) -> StorageError:
+        advice = "remove it, and passwords of stored jobs are lost"
+        return StorageError(f"{self._key_file} is not a usable key ({why}): {advice}")

@@ -133,6 +133,11 @@ class QueueTable:
         with self._database.transaction() as connection:
             return [_queue(row) for row in connection.execute(statement, (bucket.name, bucket.region))]
 
+    def paused(self) -> list[Queue]:
+        """The queues that start no jobs, oldest first."""
+        with self._database.transaction() as connection:
+            return [_queue(row) for row in connection.execute("SELECT * FROM queues WHERE active = 0 ORDER BY created")]
+
     def get(self, queue_id: str) -> Queue:
         """The queue.
 

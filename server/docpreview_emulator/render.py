@@ -1,4 +1,4 @@
-"""Rendering of PDF files to page images by pdfium and Pillow. Runs in a process of its own (`render_process`).
+"""Rendering of PDF files to page images by pdfium and Pillow. Runs in a process of its own (`document_process`).
 
 Values out of range are clamped to the documented range, because the cloud accepts and echoes them.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from PIL import Image
 
-from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.errors import JobFailure, encrypted
 from docpreview_emulator.image_params import ImageParams, Thumbnail
 from docpreview_emulator.pages import BEYOND_THE_END, MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, RenderOptions, selected
 from docpreview_emulator.pixels import Size, below_each_other, check_pixels
@@ -89,7 +89,7 @@ def _open(source: Path, password: str) -> pdfium.PdfDocument:
         return pdfium.PdfDocument(source, password=password or None)
     except pdfium.PdfiumError as error:
         if error.err_code == _PASSWORD_ERROR:
-            raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.") from None
+            raise encrypted(password) from None
         raise JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.") from None
 
 

@@ -110,7 +110,8 @@ def _callback(root: Element) -> Callback | None:
 
 def _check_address(name: str, url: str) -> None:
     if len(url) > MAX_CALLBACK or not url.startswith(("http://", "https://")):
-        raise invalid_argument(f"{name} must be an address of at most {MAX_CALLBACK} characters.")
+        wanted = f"an address that begins with http:// or https:// and has at most {MAX_CALLBACK} characters"
+        raise invalid_argument(f"{name} must be {wanted}.")
 
 
 def _check_form(name: str, form: str) -> None:

@@ -87,7 +87,11 @@ class _Control:
     async def stats(self, _request: web.Request) -> object:
         backend = self._backend
         counts = {"accepted_jobs": backend.jobs.accepted(), "jobs": backend.jobs.counts()}
-        return {**counts, "objects": backend.objects.count(), "requests": len(backend.recorder.all())}
+        stopped = {
+            "held": backend.scheduler.holds,
+            "paused_queues": [queue.queue_id for queue in backend.queues.paused()],
+        }
+        return {**counts, **stopped, "objects": backend.objects.count(), "requests": len(backend.recorder.all())}
 
     async def faults(self, _request: web.Request) -> object:
         return [fault.as_dict() for fault in self._backend.faults.active()]

@@ -101,7 +101,7 @@ class ObjectRoutes:
         if is_unmodified(stored, exchange.header):
             return Answer(304, headers=headers)
         headers |= _replaced(exchange)
-        answer = Answer(content_type=headers.pop("Content-Type", stored.content_type), headers=headers)
+        answer = Answer(content_type=headers.pop("Content-Type", stored.content_type), headers=headers, is_object=True)
         try:
             cut = read_range(exchange.header("range"), stored.size)
         except CloudError as error:

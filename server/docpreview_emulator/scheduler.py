@@ -66,6 +66,11 @@ class Scheduler:
         """Keep jobs in Running until `release`."""
         self._released.clear()
 
+    @property
+    def holds(self) -> bool:
+        """Whether jobs are kept in Running."""
+        return not self._released.is_set()
+
     def release(self) -> None:
         """Continue held jobs."""
         self._released.set()
@@ -123,6 +128,7 @@ class Scheduler:
                 _log.warning("job %s: %s", job_id, warning)
             return self._jobs.succeed(job_id, result)
         except JobFailure as failure:
+            _log.warning("job %s has failed: %s: %s", job_id, failure.code, failure.message)
             return self._fail(job_id, failure.code, failure.message)
         except (StorageError, OSError) as error:
             _log.error("job %s: %s", job_id, error)

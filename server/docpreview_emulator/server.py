@@ -49,14 +49,14 @@ def application(backend: Backend, guard: Guard | None) -> web.Application:
         if request.method == "CONNECT":
             return _no_tunnel()
         exchange = read_exchange(request)
-        if exchange is None:
+        try:
+            if exchange is not None:
+                return await cloud_handler.serve(exchange)
             is_proxied = not request.raw_path.startswith(("/", "*"))
             refused = _no_cloud() if guard is None or is_proxied else guard.refusal(request)
             return refused or await handler(request)
-        try:
-            return await cloud_handler.serve(exchange)
         except ConnectionResetError:
-            _log.info("%s %s%s: client disconnected", exchange.method, exchange.host, exchange.path)
+            _log.info("%s %s%s: client disconnected", request.method, request.host, request.path)
             return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
@@ -109,9 +109,9 @@ class _CloudHandler:
         record.fault = None if fault is None else fault.kind
         if fault is None or fault.kind not in DROPPED:
             record.status = answer.status
-            record.reply = _reply(exchange, answer)
-        said = record.fault or record.error_code or ""
-        _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, said)
+            record.reply = _reply(answer)
+        said = f"{record.status} {record.fault or record.error_code or ''}".rstrip()
+        _log.info("%s %s%s: %s", exchange.method, exchange.host, exchange.path, said)
         return await deliver(exchange.source, answer, self._headers(exchange, answer), fault)
 
     def _record(self, exchange: Exchange) -> RequestRecord:
@@ -194,10 +194,9 @@ def _confinement(exchange: Exchange, answer: Answer) -> dict[str, str]:
     return {"X-Content-Type-Options": "nosniff", **sandbox}
 
 
-def _reply(exchange: Exchange, answer: Answer) -> str:
+def _reply(answer: Answer) -> str:
     """The text of an answer, unless it is an object."""
-    is_text = exchange.cloud.service is Service.CI or answer.error_code is not None
-    return masked_text(answer.body[:MOST_REPLY].decode(errors="replace")) if is_text else ""
+    return "" if answer.is_object else masked_text(answer.body[:MOST_REPLY].decode(errors="replace"))
 
 
 def _operation(exchange: Exchange) -> Operation:

@@ -283,12 +283,12 @@ def test_check_config_may_run_beside_a_gateway_that_has_made_its_state(tmp_path:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("listen: a\nlisten: b\n", "error: line 2, column 1: duplicate key listen"),
-        ("limits:\n  max_calls: 1\n  max_calls: 2\n", "error: line 3, column 3: duplicate key max_calls"),
+        ("listen: a\nlisten: b\n", "line 2, column 1: duplicate key listen"),
+        ("limits:\n  max_calls: 1\n  max_calls: 2\n", "line 3, column 3: duplicate key max_calls"),
     ],
 )
 def test_a_key_that_stands_twice_is_a_mistake_with_its_line(tmp_path: Path, text: str, line: str) -> None:
     """YAML itself would take the last of them."""
     path = tmp_path / "gateway.yaml"
     path.write_text(text)
-    assert check(path) == (2, [line])
+    assert check(path) == (2, [f"error: {path}: {line}"])

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -236,10 +237,10 @@ async def test_what_the_machine_lacks_is_said_with_the_command_that_installs_it(
 
 
 async def test_a_kept_folder_has_the_example_configuration_and_keeps_documents_and_changes(tmp_path: Path) -> None:
-    """`--data-dir` may be relative; another bucket in gateway.yaml is served at the next start."""
+    """`--data-dir` may be relative; another bucket in gateway.yaml is served and tried at the next start."""
     options = (*FREE, "--data-dir", "kept")
     async with running(*options, folder=tmp_path) as dev:
-        assert "./kept/example.pdf" in dev.lines["try"]
+        assert str(tmp_path / "kept" / "example.pdf") in dev.lines["try"]
         assert "is kept in" in await dev.warning(str(tmp_path / "kept"))
         async with DocPreviewClient(dev.lines["gRPC"]) as client:
             await client.upload(ROOT / "examples" / "seven-pages.pdf", BUCKET, "a.pdf")
@@ -248,11 +249,22 @@ async def test_a_kept_folder_has_the_example_configuration_and_keeps_documents_a
     configuration = tmp_path / "kept" / "gateway.yaml"
     settings = yaml.safe_load(configuration.read_text())
     assert settings == yaml.safe_load((ROOT / "examples" / "gateway.yaml").read_text())
-    settings["buckets"].append({"name": "documents-1250000000", "region": "ap-chongqing", "credentials": "main"})
+    settings["buckets"].insert(0, {"name": "documents-1250000000", "region": "ap-chongqing", "credentials": "main"})
     configuration.write_text(yaml.safe_dump(settings))
     async with running(*options, folder=tmp_path) as dev, DocPreviewClient(dev.lines["gRPC"]) as client:
         assert [listed.job_id async for listed in client.list(BUCKET)] == [job.job_id]
         assert [listed async for listed in client.list("documents-1250000000")] == []
+        assert "--bucket documents-1250000000 " in dev.lines["try"]
+
+
+def test_a_data_dir_that_is_no_folder_or_has_no_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "docpreview_emulator.dev", *FREE, "--data-dir"]
+    done = subprocess.run([*command, str(tmp_path / "file")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path / 'file'}: File exists\n")
+    done = subprocess.run([*command, ""], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
 
 
 async def test_in_a_folder_that_others_can_read_every_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:

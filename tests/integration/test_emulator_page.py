@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from docpreview_emulator import Emulator, Settings
+from docpreview_emulator.faults import MEANINGS, Kind
 from tests.chromium import Browser, check_looks, chromium
 from tests.unit.emulator.cloud_client import BUCKET, REGION, Cloud
 from tests.unit.emulator.ended_jobs import ended_jobs
@@ -267,6 +268,23 @@ async def test_a_chosen_kind_of_fault_comes_with_an_operation_and_seconds_that_f
     (fault,) = emulator.faults
     operation = {"empty_page": "list", "throttle": "*"}.get(kind, "callback")
     assert (fault.kind, fault.operation, fault.seconds) == (kind, operation, 1 if kind == "early" else 0)
+
+
+async def test_a_chosen_kind_of_fault_says_what_it_does(emulator: Emulator, browser: Browser) -> None:
+    await browser.open(emulator.url)
+    await choose_kind(browser, "drip")
+    assert await browser.value("document.querySelector('#meaning').textContent") == MEANINGS[Kind.DRIP]
+
+
+async def test_held_jobs_and_paused_queues_go_on_by_a_click(emulator: Emulator, browser: Browser) -> None:
+    queue = emulator.queue_id(BUCKET, REGION)
+    emulator.hold_jobs()
+    emulator.pause_queue(queue)
+    await browser.open(emulator.url)
+    await browser.value("document.querySelector('[data-post$=release]').click()")
+    await browser.until("!document.querySelector('[data-post$=release]')")
+    await browser.value("document.querySelector('[data-post$=resume]').click()")
+    await browser.until("!document.querySelector('[data-post$=resume]')")
 
 
 async def choose_kind(browser: Browser, kind: str) -> None:

@@ -256,9 +256,9 @@ def _parsed(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError([f"{path}: {error.strerror}"]) from None
     except yaml.YAMLError as error:
-        raise ConfigurationError([strict_yaml.mistake(error) or NO_MAP]) from None
+        raise ConfigurationError([f"{path}: {strict_yaml.mistake(error) or NO_MAP}"]) from None
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ConfigurationError([NO_MAP])
+        raise ConfigurationError([f"{path}: {NO_MAP}"])
     return found

@@ -392,8 +392,10 @@ def test_an_empty_document_is_told_to_be_empty(gateway: FakeGateway, preview: Pr
     assert gateway.calls == []
 
 
-def goes_on(tmp_path: Path) -> str:
-    return f"docpreview preview --job-id {JOB_ID} --bucket {BUCKET} --pages {tmp_path / 'out'}"
+def goes_on(tmp_path: Path, gateway: FakeGateway) -> str:
+    return (
+        f"docpreview preview --job-id {JOB_ID} --bucket {BUCKET} --pages {tmp_path / 'out'} --target {gateway.target}"
+    )
 
 
 @pytest.mark.usefixtures("pages")
@@ -411,19 +413,19 @@ def test_a_failure_after_the_create_says_how_to_go_on_with_the_job(
     gateway.will("WatchPreviewJob", steps)
     result = preview("a.pptx", "--timeout", "1")
     assert result.exit_code == exit_code
-    assert goes_on(tmp_path) in result.stderr
+    assert goes_on(tmp_path, gateway) in result.stderr
 
 
 @pytest.mark.usefixtures("pages")
 def test_a_page_that_cannot_be_written_is_no_wrong_usage_and_says_how_to_go_on(
-    preview: Preview, tmp_path: Path
+    gateway: FakeGateway, preview: Preview, tmp_path: Path
 ) -> None:
     (tmp_path / "out" / "page-0001.jpg.part").mkdir(parents=True)
     result = preview("a.pptx")
     assert result.exit_code == 70
     assert "Usage" not in result.stderr
     assert "page-0001.jpg.part" in result.stderr
-    assert goes_on(tmp_path) in result.stderr
+    assert goes_on(tmp_path, gateway) in result.stderr
 
 
 def test_a_failure_after_the_create_as_json_has_its_cause_and_the_job(

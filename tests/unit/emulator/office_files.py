@@ -39,8 +39,8 @@ def workbook(
 ) -> bytes:
     """An xlsx with these sheets of text cells; a row of no cells forces nothing, and none has a stored height.
 
-    `FILLED` in place of a text makes an empty cell with a red fill, `FRAMED` one with thick borders; a text with line
-    breaks makes one that wraps. `row_attributes` has what else is said of a row, by its number from 1. The first column
+    `FILLED` before a text makes a cell with a red fill, `FRAMED` one with thick borders; a text with line breaks makes
+    one that wraps, digits a number, and a text that begins with `=` a formula. `row_attributes` has what else is said of a row, by its number from 1. The first column
     is `width` characters wide.
     """
     tabs = "".join(
@@ -73,6 +73,13 @@ def _cell(text: str) -> str:
     if text in _CELL_STYLES:
         return f'<c s="{_CELL_STYLES[text]}"/>'
     style = f' s="{_WRAPPED}"' if "\n" in text else ""
+    for kind, number in _CELL_STYLES.items():
+        if text.startswith(kind):
+            style, text = f' s="{number}"', text.removeprefix(kind)
+    if text.startswith("="):
+        return f"<c{style}><f>{text[1:]}</f></c>"
+    if text.isdecimal():
+        return f"<c{style}><v>{text}</v></c>"
     return f'<c{style} t="inlineStr"><is><t>{text}</t></is></c>'
 
 

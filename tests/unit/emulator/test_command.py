@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import aiohttp
@@ -23,10 +24,12 @@ from tests.unit.emulator.pdf_files import pdf
 COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_serve_prints_its_address_answers_and_stops_with_0_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [*COMMAND, "--port", "0", "--data-dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    begin = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731 - whoever started the tests may ignore it
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, preexec_fn=begin, **pipes) as process:  # noqa: PLW1509 - no thread holds a lock
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         with urlopen(f"{url}/_emulator/health") as response:  # noqa: S310 - loopback
@@ -242,6 +245,8 @@ async def test_a_request_that_is_no_http_is_one_line_of_the_log_without_what_cam
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--data-dir", ""), "the path is empty"),
+        (("--tls", "--ca-out", ""), "the path is empty"),
         (("--secret-id", ""), "must not be empty"),
         (("--secret-key", ""), "must not be empty"),
         (("--control-host", "http://x/"), "is no host such as emulator.local"),
@@ -263,3 +268,10 @@ def test_a_port_that_is_taken_is_told_with_the_option_that_chooses_another() -> 
     assert process.returncode == 1
     message = f"127.0.0.1:{port} cannot be listened on: Address already in use. Choose another --host or --port"
     assert message in process.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "ca.pem"
+    command = [*COMMAND, "--port", "0", "--tls", "--ca-out", str(path)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (1, f"docpreview-emulator: {path}: No such file or directory\n")

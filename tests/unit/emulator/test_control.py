@@ -1,5 +1,6 @@
 """The same knobs for other processes, below `/_emulator/`."""
 
+import asyncio
 import math
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,7 +15,7 @@ from docpreview_emulator.clock import MOST_OFFSET, Clock
 from docpreview_emulator.errors import ControlError
 from docpreview_emulator.faults import Fault
 
-from .cloud_client import BUCKET, REGION, Cloud
+from .cloud_client import BUCKET, COS_HOST, REGION, Cloud
 
 
 async def ask(cloud: Cloud, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -32,7 +33,32 @@ async def test_health_is_ok_and_stats_count_jobs_objects_and_requests(emulator: 
         "jobs": {"Success": 1},
         "objects": 2,
         "requests": 1,
+        "held": False,
+        "paused_queues": [],
     }
+
+
+async def test_stats_say_that_jobs_are_held_and_which_queues_are_paused(emulator: Emulator, cloud: Cloud) -> None:
+    queue = emulator.queue_id(BUCKET, REGION)
+    emulator.hold_jobs()
+    emulator.pause_queue(queue)
+    stats = (await ask(cloud, "GET", "stats"))[1]
+    assert (stats["held"], stats["paused_queues"]) == (True, [queue])
+
+
+async def test_an_upload_that_breaks_off_is_one_line_of_the_log_and_no_error(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    _, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
+    path = f"/_emulator/upload/{COS_HOST}/short"
+    writer.write(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nabc".encode())
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(10):
+        while not any(f"{path}: client disconnected" in each for each in caplog.messages):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+    assert [each for each in caplog.records if each.levelname not in {"DEBUG", "INFO"}] == []
 
 
 async def test_faults_can_be_added_listed_and_cleared(cloud: Cloud) -> None:

@@ -135,3 +135,10 @@ async def test_a_hidden_slide_has_no_page_and_the_message_says_so(emulator: Emul
     job = await converted(emulator, cloud, "deck.pptx", slides(3, hidden=[2]), "o/${Number}")
     assert job.result is not None
     assert (job.result.total_pages, job.message) == (2, "Hidden, and without pages: 1 slide.")
+
+
+@needs_office
+async def test_a_presentation_all_of_whose_slides_are_hidden_is_empty(emulator: Emulator, cloud: Cloud) -> None:
+    job = await converted(emulator, cloud, "deck.pptx", slides(2, hidden=[1, 2]), "o/${Number}")
+    message = "The document is empty: all of its slides are hidden."
+    assert (job.state, job.code, job.message) == ("Failed", "-3008", message)

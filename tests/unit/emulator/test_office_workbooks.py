@@ -32,6 +32,22 @@ async def test_a_sheet_of_colours_and_borders_without_text_has_a_page(emulator: 
     assert framed.convert("L").getextrema() == (0, 255), "black borders"
 
 
+async def test_cells_with_colours_and_borders_keep_what_is_in_them(emulator: Emulator, cloud: Cloud) -> None:
+    """Also beside a sheet without text, in which blanks are written so that it has a page."""
+    rows = [[f"{FILLED}r{row}c{column}" for column in range(5)] for row in range(24)]
+    numbers = [[f"{FRAMED}100"] for _ in range(12)]
+    book = workbook({"Table": [*rows, *numbers, ["=SUM(A25:A36)"]], "Blank": [[FILLED] * 3]})
+    shown = await words(emulator, cloud, "table.xlsx", book)
+    assert shown == [*(text.removeprefix(FILLED) for row in rows for text in row), *["100"] * 12, "1200"]
+
+
+async def test_a_table_of_a_web_page_has_all_its_rows_and_nothing_else(emulator: Emulator, cloud: Cloud) -> None:
+    """Many programs export such files as `.xls`. LibreOffice alone adds a header and a footer."""
+    rows = "".join(f"<tr><td>name{number}</td><td>{number * 3}</td></tr>" for number in range(30))
+    shown = await words(emulator, cloud, "export.xls", f"<html><table border=1>{rows}</table></html>".encode())
+    assert shown == [text for number in range(30) for text in (f"name{number}", str(number * 3))]
+
+
 async def test_a_hidden_sheet_has_no_pages_and_the_others_keep_their_numbers(emulator: Emulator, cloud: Cloud) -> None:
     book = workbook({"First": [["a"]], "Hidden": [["b"]], "Third": [["c"]]}, hidden=["Hidden"])
     job = await converted(emulator, cloud, "book.xlsx", book, TEMPLATE, TgtType="png")

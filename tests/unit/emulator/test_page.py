@@ -231,14 +231,18 @@ async def test_of_a_long_body_only_the_first_is_shown(visitor: Visitor, cloud: C
     assert len(page.html) < 20_000
 
 
-async def test_the_bytes_of_objects_are_no_reply_that_is_shown_but_refusals_are(visitor: Visitor, cloud: Cloud) -> None:
+async def test_the_bytes_of_objects_are_no_reply_that_is_shown_but_lists_and_refusals_are(
+    visitor: Visitor, cloud: Cloud
+) -> None:
     await cloud.put("a.txt", b"what the object holds")
     await cloud.fetch("a.txt")
     await cloud.fetch("gone.txt")
+    await cloud.send("GET", "/", host=COS_HOST)
     text = (await visitor.open()).text
     assert "PUT /a.txt 200" in text
     assert "what the object holds" not in text
     assert "<Code>NoSuchKey</Code>" in text
+    assert "<Contents> <Key>a.txt</Key>" in text
 
 
 @pytest.mark.parametrize(
@@ -449,6 +453,16 @@ async def test_faults_callbacks_and_the_clock_are_on_the_page(
     while not emulator.callbacks and time.monotonic() < deadline:
         await cloud.get(job_id)
     assert f"{job_id} {emulator.callbacks[0].status}" in (await visitor.open()).text
+
+
+async def test_that_jobs_are_held_and_queues_paused_is_on_the_page(emulator: Emulator, visitor: Visitor) -> None:
+    queue = emulator.queue_id(BUCKET, REGION)
+    assert "held" not in (await visitor.open()).text
+    emulator.hold_jobs()
+    emulator.pause_queue(queue)
+    text = (await visitor.open()).text
+    assert "Jobs are held in Running. Release them" in text
+    assert f"The queue {queue} of {BUCKET} is paused. Resume it" in text
 
 
 async def test_converters_and_fonts_are_found_or_the_page_says_how_to_install_them(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from docpreview_emulator import Emulator, Settings
+from docpreview_emulator.errors import StorageError
 from docpreview_emulator.threaded import running
 
 from .cloud_client import BUCKET, REGION, Cloud, create_body
@@ -105,9 +106,15 @@ async def test_without_its_key_a_stored_password_is_lost_and_the_job_fails_for_i
 
 
 async def test_a_damaged_key_is_told_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "passwords.key").write_text("torn")
+    """At the start, like a damaged database."""
+    for damaged in ("torn", "", "AAAA"):
+        (tmp_path / "passwords.key").write_text(damaged)
+        with pytest.raises(StorageError, match=r"passwords\.key is not a usable key .*: remove it, and passwords"):
+            await Emulator(tmp_path).__aenter__()
+    (tmp_path / "passwords.key").unlink()
     async with Emulator(tmp_path) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
+        (tmp_path / "passwords.key").write_text("torn since")
         assert "passwords.key is not a usable key" in (await cloud.create("a.pdf", DocPassword="x")).text("Message")
         assert (await cloud.create("a.pdf")).status == 200
 

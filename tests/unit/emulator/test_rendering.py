@@ -123,6 +123,19 @@ async def test_a_document_that_cannot_be_rendered_fails_its_own_job_only(
     assert targets(await finished(emulator, cloud, "seven.pdf", EndPage=1)) == ["out/1"]
 
 
+@pytest.mark.parametrize(
+    ("options", "why"), [({}, "there is no DocPassword"), ({"DocPassword": "wrong"}, "DocPassword does not open it")]
+)
+async def test_an_encrypted_pdf_that_stays_closed_says_whether_a_password_was_given(
+    emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture, options: dict[str, Any], why: str
+) -> None:
+    """In the message of its job and in the log."""
+    emulator.put_object(BUCKET, REGION, "secret.pdf", encrypted_pdf(b"pass"))
+    job = await emulator.wait_for_job(await cloud.job_id("secret.pdf", **options))
+    assert job.message == f"The document is encrypted and {why}."
+    assert f"job {job.job_id} has failed: -3006: {job.message}" in caplog.messages
+
+
 async def test_the_source_type_speaks_for_a_key_without_suffix(emulator: Emulator, cloud: Cloud) -> None:
     emulator.put_object(BUCKET, REGION, "nosuffix", pdf(1))
     assert targets(await finished(emulator, cloud, "nosuffix", SrcType="pdf")) == ["out/1"]

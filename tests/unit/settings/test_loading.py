@@ -402,7 +402,7 @@ class TestMistakes:
         unknown, found, broken = problems(file(folder, MINIMAL + "listen: [\n"))
         assert unknown.startswith("DOCPREVIEW_LISEN: unknown setting")
         assert found.startswith(f"DOCPREVIEW_{name}: {said}")
-        assert broken.startswith("line 7, column 1: not YAML")
+        assert broken.startswith(f"{folder / 'gateway.yaml'}: line 7, column 1: not YAML")
         assert CANARY not in found
 
     def test_a_variable_of_a_section_that_may_be_a_word_may_be_one(
@@ -491,7 +491,8 @@ class TestMistakes:
     def test_a_key_that_is_there_twice_is_rejected_with_its_line(self, folder: Path) -> None:
         """All but the last would be ignored."""
         text = MINIMAL + "reflection: true\nreflection: false\n"
-        assert problems(file(folder, text)) == ["line 7, column 1: duplicate key reflection"]
+        path = file(folder, text)
+        assert problems(path) == [f"{path}: line 7, column 1: duplicate key reflection"]
 
     def test_a_bucket_that_is_listed_twice_is_rejected(self, folder: Path) -> None:
         """Which of the two counts would be undefined."""
@@ -515,15 +516,17 @@ class TestFiles:
         """The operating system's reason."""
         assert problems(folder) == [f"{folder}: Is a directory"]
 
-    def test_a_file_that_is_not_yaml_is_rejected_with_line_and_column(self, folder: Path) -> None:
+    def test_a_file_that_is_not_yaml_is_rejected_with_its_name_line_and_column(self, folder: Path) -> None:
         """Of the mistake."""
-        (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
-        assert found.startswith("line 3, column ")
+        path = file(folder, "listen: x\nbuckets: [\n  - {\n")
+        (found,) = problems(path)
+        assert found.startswith(f"{path}: line 3, column ")
 
     @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n", "on: 1\n"])
     def test_a_file_that_is_not_a_map_is_rejected(self, folder: Path, text: str) -> None:
         """Lists, strings and numbers."""
-        assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
+        path = file(folder, text)
+        assert problems(path) == [f"{path}: the file must be a YAML map of settings"]
 
     def test_an_empty_file_names_what_is_required(self, folder: Path) -> None:
         """Buckets and credentials."""
@@ -541,8 +544,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("\tlisten: x\n", "line 1, column 1: a tab: YAML wants spaces"),
-            ("a: {b: 'c d': 3}\n", "line 1, column 13: not YAML: expected ',' or '}', but got ':'"),
+            ("\tlisten: x\n", "{path}: line 1, column 1: a tab: YAML wants spaces"),
+            ("a: {b: 'c d': 3}\n", "{path}: line 1, column 13: not YAML: expected ',' or '}', but got ':'"),
             ("listen: 5\n", 'listen: must be text in quotes, such as "127.0.0.1:50051"'),
             ("workers: [1]\n", "workers: must be a whole number from 1 to 64, such as 1"),
             ("ledger: on\n", "ledger: must be a mapping, such as {key_file: /etc/docpreview/ledger.key}"),
@@ -558,7 +561,8 @@ class TestFiles:
         self, folder: Path, text: str, problem: str
     ) -> None:
         """And not in those of Python."""
-        assert problem in problems(file(folder, text))
+        path = file(folder, text)
+        assert problem.replace("{path}", str(path)) in problems(path)
 
     def test_bytes_that_are_not_text_are_rejected(self, folder: Path) -> None:
         """Like any other file that is not YAML."""

@@ -73,7 +73,8 @@ async def _in_session(work: Work, *, options: ConnectionOptions, view: View) -> 
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     async with client:
-        return await work(Session(client=client, view=view, timeout=options.deadline()))
+        session = Session(client=client, view=view, timeout=options.deadline(), connection=options.words())
+        return await work(session)
 
 
 def _be_woken_by_interrupts() -> None:

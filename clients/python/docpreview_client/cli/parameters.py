@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -119,6 +120,12 @@ class ConnectionOptions:
         """These options, with those of `base` as defaults."""
         values = {field.name: getattr(self, field.name) or getattr(base, field.name) for field in fields(self)}
         return type(self)(**values)
+
+    def words(self) -> tuple[str, ...]:
+        """The options that say which gateway is called, and how, as they are given to another command."""
+        names = ("target", "token_file", "ca", "cert", "key", "server_name")
+        given = [(f"--{name.replace('_', '-')}", str(value)) for name in names if (value := getattr(self, name))]
+        return (*chain.from_iterable(given), *(["--tls"] if self.tls else []))
 
     def address(self) -> str:
         """The gateway's address: option, environment, default."""

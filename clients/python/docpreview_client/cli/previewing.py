@@ -229,7 +229,8 @@ class _Rest:
         )
 
     def _tell_how_to_go_on(self, job_id: str) -> None:
-        words = ["docpreview", "preview", "--job-id", job_id, "--bucket", self._bucket, "--pages", str(self._directory)]
+        job = ["--job-id", job_id, "--bucket", self._bucket, "--pages", str(self._directory)]
+        words = ["docpreview", "preview", *job, *self._session.connection]
         self._session.view.note(f"Job {job_id} was made, and no other is needed. To go on: {shlex.join(words)}")
 
 
