@@ -39,6 +39,7 @@ Sub Main
     document.close(True)
   Else
     Report("opened")
+    ReportLinks(document)
     If document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
       ExportSheets(document)
     Else
@@ -136,6 +137,40 @@ Sub ExportWhole(document)
   Export(document, "whole.pdf", filterName, "ExportNotesInMargin", ShowsComments())
   Report("whole")
 End Sub
+
+' Pictures that are links to other files or machines, which are not followed.
+Sub ReportLinks(document)
+  Dim count, index
+  count = 0
+  If document.supportsService("com.sun.star.text.GenericTextDocument") Then
+    count = LinksOf(document.GraphicObjects)
+  ElseIf document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
+    For index = 0 To document.Sheets.Count - 1
+      count = count + LinksOf(document.Sheets.getByIndex(index).DrawPage)
+    Next
+  Else
+    For index = 0 To document.DrawPages.Count - 1
+      count = count + LinksOf(document.DrawPages.getByIndex(index))
+    Next
+  End If
+  If count > 0 Then Report("links " & count)
+End Sub
+
+Function LinksOf(shapes)
+  Dim count, index, shape
+  count = 0
+  For index = 0 To shapes.Count - 1
+    shape = shapes.getByIndex(index)
+    If HasUnoInterfaces(shape, "com.sun.star.beans.XPropertySet") Then
+      If shape.PropertySetInfo.hasPropertyByName("Graphic") Then
+        If Not IsNull(shape.Graphic) Then
+          If shape.Graphic.OriginURL <> "" Then count = count + 1
+        End If
+      End If
+    End If
+  Next
+  LinksOf = count
+End Function
 
 Sub ReportHiddenSlides(slides)
   Dim index, count

@@ -59,7 +59,7 @@ MEANINGS = {
     Kind.EMPTY_PAGE: "A list is answered with an empty page, whose NextToken leads to the page that was asked for.",
     Kind.TWICE: "A callback is sent twice.",
     Kind.EARLY: "A callback comes before the end that it tells: reads show its job as running for seconds after it.",
-    Kind.REVERSE: "As many callbacks as times says are kept until all their jobs have ended, and sent in reverse order.",
+    Kind.REVERSE: "As many callbacks as times says are kept until all their jobs have ended, then sent in reverse.",
     Kind.OTHER_STATE: "A callback says that a job has failed that has succeeded, and the other way round.",
     Kind.OTHER_JOB: "A callback names another job of the bucket, or a made-up one when there is none.",
     Kind.WRONG_TOKEN: "A callback goes to an address whose last part is another one of the same length.",

@@ -80,7 +80,9 @@ def convert(
         if _ENDED_EARLY in report and not is_encrypted(source):
             raise JobFailure("FileOpenFailed", CRASH)
         raise not_opened(source, password)
-    return _parts(report, suffix, process, directory)
+    parts, sheets = _parts(report, suffix, process, directory)
+    said = tuple(filter(None, [copy.warning, *warnings(report)]))
+    return [*(replace(first, warnings=said) for first in parts[:1]), *parts[1:]], sheets
 
 
 def _run(program: str, task: list[str], password: str, directory: Path) -> list[str]:
@@ -118,7 +120,15 @@ def _task(copy: OfficeSource, process: Mapping[str, str], directory: Path) -> li
     if process["PaperDirection"] != "0":
         width, height = height, width
     places = [copy.path.as_uri(), directory.as_uri(), (directory / "report").as_uri()]
-    return [*places, *copy[1:], process["Comments"], process["SheetId"], str(width), str(height)]
+    return [
+        *places,
+        copy.filter_name,
+        copy.filter_options,
+        process["Comments"],
+        process["SheetId"],
+        str(width),
+        str(height),
+    ]
 
 
 def _code_units(password: str) -> str:
@@ -133,7 +143,7 @@ def _parts(
     if _ENDED_EARLY in report:  # what it left is not all, such as some of the sheets
         raise JobFailure("FileOpenFailed", CRASH)
     if "whole" in report:
-        return [Part(directory / "whole.pdf", warnings=tuple(warnings(report)))], None
+        return [Part(directory / "whole.pdf")], None
     if "nothing" in report:
         raise JobFailure("-3008", "The document is empty: all of its slides are hidden.")
     counts = [int(line.split()[1]) for line in report if line.startswith("sheets ")]
@@ -144,8 +154,7 @@ def _parts(
         raise JobFailure("-3015", f"Sheet {process['SheetId']} is hidden: hidden sheets are not converted.")
     if not sheets and int(process["SheetId"]):
         raise JobFailure("-3015", f"Sheet {process['SheetId']} does not exist: the workbook has {counts[0]}.")
-    parts = [_sheet(directory, sheet) for sheet in sheets]
-    return [*(replace(first, warnings=tuple(warnings(report))) for first in parts[:1]), *parts[1:]], counts[0]
+    return [_sheet(directory, sheet) for sheet in sheets], counts[0]
 
 
 def _sheet(directory: Path, sheet: int) -> Part:

@@ -19,6 +19,9 @@ def warnings(report: Iterable[str]) -> list[str]:
         count = sum(number for (number,) in found.get(kind, ()))
         if count:
             sentences.append(f"Hidden, and without pages: {count} {what}{'s' if count > 1 else ''}.")
+    links = sum(number for (number,) in found.get("links", ()))
+    if links:
+        sentences.append(f"Not followed: {links} link{'s' if links > 1 else ''} to pictures outside of the document.")
     columns = [f"column {_letters(column)} of sheet {sheet}" for sheet, column in found.get("wide", ())]
     if columns:
         sentences.append(

@@ -39,6 +39,8 @@ class OfficeSource(NamedTuple):
     path: Path
     filter_name: str = ""
     filter_options: str = ""
+    warning: str = ""
+    """A sentence for the job's message."""
 
 
 def source_for_office(source: Path, suffix: str, password: str, directory: Path) -> OfficeSource:
@@ -49,13 +51,14 @@ def source_for_office(source: Path, suffix: str, password: str, directory: Path)
     """
     family = family_of(suffix)
     if suffix == "csv":
-        text = _decoded(source.read_bytes())
+        text, warning = _decoded(source.read_bytes())
         divider, text = separator(text)
         copy = _written(directory / "source.csv", text)
-        return OfficeSource(copy, "Text - txt - csv (StarCalc)", f"{ord(divider)},34,76,1")
+        return OfficeSource(copy, "Text - txt - csv (StarCalc)", f"{ord(divider)},34,76,1", warning)
     if family is Family.PLAIN:
-        copy = _written(directory / "source.txt", _decoded(source.read_bytes()))
-        return OfficeSource(copy, "Text (encoded)", "UTF8,LF,,,")
+        text, warning = _decoded(source.read_bytes())
+        copy = _written(directory / "source.txt", text)
+        return OfficeSource(copy, "Text (encoded)", "UTF8,LF,,,", warning)
     copy = directory / f"source.{_WPS.get(suffix, suffix)}"
     if family is not Family.WEB:
         _check_content(source, suffix)
@@ -116,14 +119,15 @@ def _is_whole_zip(source: Path) -> bool:
         return False
 
 
-def _decoded(data: bytes) -> str:
-    """Text in the encodings that such files have: UTF-8, UTF-16 with its mark, GB 18030, or Windows' Latin-1."""
+def _decoded(data: bytes) -> tuple[str, str]:
+    """Text in the encodings that such files have, and a warning where its encoding had to be guessed."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
+        return data.decode("utf-16", errors="replace"), ""
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig"), ""
     except UnicodeDecodeError:
-        return data.decode("gb18030" if _is_chinese(data) else "cp1252", errors="replace")
+        encoding, name = ("gb18030", "GB 18030") if _is_chinese(data) else ("cp1252", "Windows-1252")
+        return data.decode(encoding, errors="replace"), f"Read as {name}, because it is not UTF-8."
 
 
 def _is_chinese(data: bytes) -> bool:

@@ -33,6 +33,8 @@ from tests.unit.emulator.office_files import letter, slides
 from tests.unit.emulator.office_jobs import converted
 from tests.unit.emulator.pdf_files import pdf
 
+LINK = "Not followed: 1 link to pictures outside of the document."
+
 TIGHT = Settings(
     submit_delay=0,
     workers=3,
@@ -109,7 +111,10 @@ async def all_ended(emulator: Emulator, documents: dict[str, bytes]) -> dict[str
 async def test_documents_fetch_nothing_and_show_no_file_of_the_machine(
     listener: Listener, tmp_path: Path, kind: str
 ) -> None:
-    """By links of each format, also in web pages and flat documents that are named `.doc` or `.xls`."""
+    """By links of each format, also in web pages and flat documents that are named `.doc` or `.xls`.
+
+    Linked pictures are counted in the message of the job, where LibreOffice knows them as such.
+    """
     every = calling(Machine.of(tmp_path, listener.url))
     documents = {name: data for name, data in every.items() if name.startswith(kind)}
     async with Emulator(settings=TIGHT) as emulator:
@@ -118,6 +123,8 @@ async def test_documents_fetch_nothing_and_show_no_file_of_the_machine(
         jobs = await all_ended(emulator, documents)
         assert {name for name, job in jobs.items() if job.state != "Success"} == set()
         assert [name for name, job in jobs.items() if shows_a_file_of_the_machine(emulator, job)] == []
+        said = {name for name, job in jobs.items() if LINK in job.message}
+        assert said == {f"{kind}{rest}" for rest in (".html", ".pptx", "-web.doc", "-flat.doc", "-flat.xls")}
     assert listener.heard == []
 
 

@@ -40,8 +40,8 @@ def workbook(
     """An xlsx with these sheets of text cells; a row of no cells forces nothing, and none has a stored height.
 
     `FILLED` before a text makes a cell with a red fill, `FRAMED` one with thick borders; a text with line breaks makes
-    one that wraps, digits a number, and a text that begins with `=` a formula. `row_attributes` has what else is said of a row, by its number from 1. The first column
-    is `width` characters wide.
+    one that wraps, digits a number, and a text that begins with `=` a formula. `row_attributes` has what else is said
+    of a row, by its number from 1. The first column is `width` characters wide.
     """
     tabs = "".join(
         f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"{_HIDDEN if name in hidden else ""}/>'

@@ -7,7 +7,7 @@ from docpreview_emulator.csv_files import separator
 
 from .cloud_client import Cloud
 from .office_files import reviewed_open_document
-from .office_jobs import needs_office, words
+from .office_jobs import converted, needs_office, words
 
 CHINESE, WESTERN = "中文文本的预览", "élan café naïve Straße £5 “quoted”"
 
@@ -26,6 +26,24 @@ async def test_a_text_of_each_encoding_has_its_own_letters_on_its_page(
     emulator: Emulator, cloud: Cloud, key: str, text: str, encoding: str
 ) -> None:
     assert await words(emulator, cloud, key, text.encode(encoding)) == text.split()
+
+
+@needs_office
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-8", ""),
+        ("cp1252", "Read as Windows-1252, because it is not UTF-8."),
+        ("gb18030", "Read as GB 18030, because it is not UTF-8."),
+    ],
+)
+async def test_a_text_whose_encoding_was_guessed_says_so_in_the_message_of_its_job(
+    emulator: Emulator, cloud: Cloud, encoding: str, message: str
+) -> None:
+    """Another one would be read as one of these."""
+    text = CHINESE if encoding == "gb18030" else WESTERN
+    job = await converted(emulator, cloud, "notes.txt", text.encode(encoding), "o/${Number}")
+    assert (job.state, job.message) == ("Success", message)
 
 
 @needs_office
