@@ -60,7 +60,7 @@ SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
 REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model tests/vendor
-BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
+BESIDE := -n 5 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
@@ -226,7 +226,7 @@ bench-emulator: $(READY) ## start-up, memory and answers of the emulator while i
 
 http-clients: $(READY) ## the refused HTTP clients of docs/adr/0001 under the contract of the port (it fails), and all candidates compared
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/http-clients pyreqwest==0.15.1 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
-	for name in pyreqwest httpx2; do \
+	for name in aiohttp pyreqwest httpx2; do \
 	  HTTP_CANDIDATE=$$name PYTHONPATH=build/http-clients $(BIN)/python -m pytest --quiet --tb=no tests/contract/http/test_transport.py; \
 	done; $(BIN)/python bench/http_clients.py
 

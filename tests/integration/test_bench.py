@@ -10,7 +10,7 @@ import pytest
 
 from tests.packaging.project import ROOT, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SUBJECTS = (
     "grpc.aio echo",

@@ -12,19 +12,19 @@ from tests.contract.http.aiohttp_transport import AiohttpTransport
 
 Candidate: TypeAlias = type[BuiltinTransport | HttpxTransport | AiohttpTransport]
 
-ALWAYS: dict[str, Candidate] = {"builtin": BuiltinTransport, "httpx": HttpxTransport, "aiohttp": AiohttpTransport}
-ON_REQUEST = {"pyreqwest": "PyreqwestTransport", "httpx2": "Httpx2Transport"}
-"""Clients that were refused and are not installed with the tests: `make http-clients` installs them."""
+PRODUCTS: dict[str, Candidate] = {"builtin": BuiltinTransport, "httpx": HttpxTransport}
+REFUSED = {"aiohttp": "AiohttpTransport", "pyreqwest": "PyreqwestTransport", "httpx2": "Httpx2Transport"}
+"""Clients that were refused (docs/adr/0001); `make http-clients` runs them, and installs those that the tests lack."""
 
 
 def candidate(name: str) -> Any:
     """The client of a name. KeyError for another, ImportError when its package is not there."""
-    if name in ALWAYS:
-        return ALWAYS[name]
-    return getattr(importlib.import_module(f"tests.contract.http.{name}_transport"), ON_REQUEST[name])
+    if name in PRODUCTS:
+        return PRODUCTS[name]
+    return getattr(importlib.import_module(f"tests.contract.http.{name}_transport"), REFUSED[name])
 
 
 def chosen() -> list[Any]:
-    """The clients under test: what the product can use and aiohttp, or the one that HTTP_CANDIDATE names."""
+    """The clients under test: what the product can use, or the one that HTTP_CANDIDATE names."""
     name = os.environ.get("HTTP_CANDIDATE")
-    return [candidate(name)] if name else list(ALWAYS.values())
+    return [candidate(name)] if name else list(PRODUCTS.values())
