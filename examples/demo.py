@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,7 +96,7 @@ def contact_sheet(pages: list[Path]) -> Image.Image:
         image.thumbnail(THUMBNAIL)
         left, top = index % COLUMNS * width + 6, index // COLUMNS * height + 6
         sheet.paste(image, (left, top))
-        draw.text((left, top + image.height + 3), path.name, fill="#333333")
+        draw.text((left, top + image.height + 3), f"{path.parent.name}/{path.name}", fill="#333333")
     return sheet
 
 
@@ -122,9 +123,10 @@ def main() -> None:
         requests.append(SLIDES)
     else:
         print("LibreOffice is not installed: skipping the presentation")
-    with tempfile.TemporaryDirectory() as state_dir:
-        jobs, pages, lines = asyncio.run(run(requests, state_dir))
     OUTPUT.mkdir(parents=True, exist_ok=True)
+    log = OUTPUT / "gateway.log"
+    with tempfile.TemporaryDirectory() as state_dir, log.open("w", encoding="utf-8") as file, redirect_stderr(file):
+        jobs, pages, lines = asyncio.run(run(requests, state_dir))
     path = OUTPUT / "contact-sheet.png"
     contact_sheet(pages).save(path)
     shown = json_format.MessageToDict(jobs[0], preserving_proto_field_name=True)
@@ -132,8 +134,16 @@ def main() -> None:
         page["url"] = page["url"].partition("?")[0] + "?<signature>"
     print("the first job, as JSON:", json.dumps(shown, indent=2), sep="\n")
     print("metrics:", *lines, sep="\n  ")
-    print(f"{len(pages)} pages: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    print(f"{len(pages)} pages: {shortest(path)}, log of the gateway: {shortest(log)}")
+
+
+def shortest(path: Path) -> Path:
+    """The path as it is seen from the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

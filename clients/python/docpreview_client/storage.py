@@ -42,7 +42,7 @@ class NoObject(Exception):  # noqa: N818 - a situation
 
 
 class StorageLost(Exception):  # noqa: N818 - a situation
-    """The storage was not reached, or the exchange broke off. Its text names the kind of error only."""
+    """The storage was not reached, or the exchange broke off. Its text names the error, at most with the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Storage:
     def _connect(self, connection: HTTPConnection) -> None:
         is_new = connection.sock is None
         if is_new:
-            with _no_secrets():
+            with _no_secrets(f" at {connection.host}:{connection.port}"):
                 connection.connect()
                 connection.sock.settimeout(self._idle_for)
 
@@ -201,12 +201,12 @@ class _Plain(HTTPConnection):
 
 
 @contextmanager
-def _no_secrets() -> Iterator[None]:
-    """Raises errors of the connection as StorageLost: the text of some has the address."""
+def _no_secrets(place: str = "") -> Iterator[None]:
+    """Raises errors of the connection as StorageLost: the text of some has the address, whose query is a secret."""
     try:
         yield
     except (OSError, HTTPException) as error:
-        raise StorageLost(type(error).__name__) from None
+        raise StorageLost(type(error).__name__ + place) from None
 
 
 def _send_head(connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str], *, host: str) -> None:

@@ -92,3 +92,12 @@ def test_every_kind_of_error_has_a_hint_also_with_a_reason_of_a_newer_gateway(
     kind: type[errors.DocPreviewError],
 ) -> None:
     assert hint(kind, "SOMETHING_NEW").endswith(".")
+
+
+def test_a_storage_that_is_not_reached_is_in_doubt_and_not_the_gateway() -> None:
+    """Its address comes from the gateway."""
+    for what in ("The document could not be uploaded", "o/1.jpg could not be fetched"):
+        text = f"{what}: ConnectionRefusedError at 127.0.0.1:8089."
+        found = advice(errors.Unavailable(text, code=grpc.StatusCode.UNAVAILABLE))
+        assert "upstream.object_url_base" in found
+        assert "--target" not in found

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from pathlib import Path
 
@@ -397,3 +398,12 @@ async def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
     assert contents(tmp_path) == {"page-0001.jpg": b"far", "page-0002.jpg": b"near"}
     assert proxy.asked[0].headers["Proxy-Authorization"] == "Basic dXNlcjpwYXNzIHdvcmQ="
     assert "Proxy-Authorization" not in proxy.asked[1].headers
+
+
+async def test_a_storage_that_is_not_reached_is_named_without_the_query_of_the_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with Storage() as storage:
+        with pytest.raises(StorageLost) as caught:
+            await storage.in_thread(storage.put, f"http://127.0.0.1:{port}/a?sign=secret", {}, b"a")
+    assert str(caught.value) == f"ConnectionRefusedError at 127.0.0.1:{port}"

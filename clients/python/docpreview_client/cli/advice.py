@@ -91,8 +91,15 @@ _BY_KIND: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.OutcomeUnknown, _BY_REASON["CREATE_OUTCOME_UNKNOWN"]),
     (errors.DocPreviewError, "Report it to the operators of the gateway."),
 )
-# What gRPC says of a connection that was not made. Words that it does not say any more only cost their hint.
+_STORAGE: Final = (
+    "Try again later, or check that this machine reaches the storage, whose address the gateway gives "
+    "(upstream.object_url_base)."
+)
+# What the client or gRPC says of a connection that was not made. Words that gRPC does not say any more only cost their
+# hint.
 _BY_CONNECTION: Final = (
+    ("could not be uploaded", _STORAGE),
+    ("could not be fetched", _STORAGE),
     ("Hostname Verification", "The gateway's certificate has another name: give one of its names as --server-name."),
     ("CERTIFICATE_VERIFY_FAILED", "Give the authorities of the gateway's certificate as --ca."),
     ("security handshaker", "Check that --key is the key of --cert."),
