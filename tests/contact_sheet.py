@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from docpreview_emulator import Emulator
 from tests.unit.emulator.cloud_client import BUCKET, REGION, Cloud
-from tests.unit.emulator.office_files import commented_slide, letter, reviewed, slides, workbook
+from tests.unit.emulator.office_files import FILLED, FRAMED, commented_slide, letter, reviewed, slides, workbook
 from tests.unit.emulator.pdf_files import boxed_pdf, encrypted_pdf, form_pdf, pdf
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Tile:
     has_warning: bool
 
 
+SECRET = (Path(__file__).parent / "unit" / "emulator" / "secrets" / "secret.doc").read_bytes()
+PASSWORD = "pass"
+
+
 def _encoded(text: str) -> str:
     return urlsafe_b64encode(text.encode()).decode()
 
@@ -84,7 +88,26 @@ OFFICE = (
     Shown("a note in the margin, marks of changes", "shown.docx", reviewed(), {"Comments": 1}),
     Shown("INSERTED euros, no note, no marks", "hidden.docx", reviewed(), {"Comments": 0}),
     Shown("two sheets", "book.xlsx", workbook({"One": [["a", "b"], ["c"]], "Empty": [], "Three": [["third sheet"]]})),
+    Shown("a red header with its titles, framed numbers and their sum", "table.xlsx", workbook({"T": [
+        [f"{FILLED}Name", f"{FILLED}Count", f"{FILLED}Price"],
+        *([f"row {row}", f"{FRAMED}{row}00", f"{FRAMED}{row}"] for row in range(1, 6)), ["sum", "=SUM(B2:B6)"],
+    ]})),
+    Shown("colours without text, then borders without text", "plan.xlsx", workbook({
+        "Filled": [[FILLED] * 3] * 5, "Framed": [[FRAMED] * 3] * 5
+    })),
+    Shown("three lines in a cell", "lines.xlsx", workbook({"L": [["above"], ["one\ntwo\nthree"], ["below"]]})),
+    Shown("a column that the paper cuts", "wide.xlsx", workbook({"W": [["a", "b"]]}, width=160)),
+    Shown("one sheet, and that another is hidden", "some.xlsx", workbook({"A": [["a"]], "B": [["b"]]}, hidden=["B"])),
+    Shown("a table of a web page, all rows", "export.xls", b"<table border=1>" + b"".join(
+        b"<tr><td>row %d</td><td>%d</td></tr>" % (row, 3 * row) for row in range(1, 13)
+    ) + b"</table>"),
     Shown("four cells", "cells.csv", b"one,two\nthree,four\n"),
+    Shown("cells between semicolons, with umlauts", "umlauts.csv", "Straße;Zürich\n1,5;2,5\n".encode("cp1252")),
+    Shown("a long text in lines", "long.csv", f"id,note,who\n1,{'a long note ' * 60},Ann\n".encode()),
+    Shown("a protected document opens with its password", "secret.doc", SECRET, {"DocPassword": PASSWORD}),
+    Shown("a protected document fails without it", "locked.doc", SECRET),
+    Shown("one of two slides", "hidden.pptx", slides(2, hidden=[2])),
+    Shown("that a picture is a link", "linked.html", b"<p>text <img src='http://127.0.0.1:9/a.png'></p>"),
     Shown("Chinese text in GB 18030", "notes.txt", "中文 text\n".encode("gb18030")),
     Shown("a line of C", "main.c", b"int main(void) { return 0; }\n"),
     Shown("a heading", "page.html", b"<html><body><h1>Title</h1><p>and text</p></body></html>"),
