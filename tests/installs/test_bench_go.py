@@ -29,6 +29,7 @@ def test_the_go_service_answers_cached_and_uncached() -> None:
     assert all(float(rate) > 0 for rate in rates.values())
 
 
+@pytest.mark.long
 def test_the_go_service_makes_the_jobs_of_the_day() -> None:
     """All five services poll it, since it cannot be watched; those that come after the end get it from the LRU."""
     need("go")
