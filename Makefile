@@ -53,9 +53,9 @@ $(GENERATE_READY): requirements/generate.lock
 demo: $(RUNS) ## real documents in, page images out, through emulator and gateway
 	$(BIN)/python examples/demo.py
 
-# Two cores are busy with five workers, since tests mostly wait, and with four that compile. What measures runs alone, after the others, also when one of
-# these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
-# ends the run: pytest-xdist would wait for the rest of its file for ever.
+# Two cores are busy with five workers, since tests mostly wait, and with four that compile. What measures runs alone,
+# after the others, also when one of these has failed. The table of what was skipped goes on from one run to the next
+# (--continued). A worker that dies ends the run: pytest-xdist would wait for the rest of its file for ever.
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
