@@ -88,19 +88,34 @@ OFFICE = (
     Shown("a note in the margin, marks of changes", "shown.docx", reviewed(), {"Comments": 1}),
     Shown("INSERTED euros, no note, no marks", "hidden.docx", reviewed(), {"Comments": 0}),
     Shown("two sheets", "book.xlsx", workbook({"One": [["a", "b"], ["c"]], "Empty": [], "Three": [["third sheet"]]})),
-    Shown("a red header with its titles, framed numbers and their sum", "table.xlsx", workbook({"T": [
-        [f"{FILLED}Name", f"{FILLED}Count", f"{FILLED}Price"],
-        *([f"row {row}", f"{FRAMED}{row}00", f"{FRAMED}{row}"] for row in range(1, 6)), ["sum", "=SUM(B2:B6)"],
-    ]})),
-    Shown("colours without text, then borders without text", "plan.xlsx", workbook({
-        "Filled": [[FILLED] * 3] * 5, "Framed": [[FRAMED] * 3] * 5
-    })),
+    Shown(
+        "a red header with its titles, framed numbers and their sum",
+        "table.xlsx",
+        workbook(
+            {
+                "T": [
+                    [f"{FILLED}Name", f"{FILLED}Count", f"{FILLED}Price"],
+                    *([f"row {row}", f"{FRAMED}{row}00", f"{FRAMED}{row}"] for row in range(1, 6)),
+                    ["sum", "=SUM(B2:B6)"],
+                ]
+            }
+        ),
+    ),
+    Shown(
+        "colours without text, then borders without text",
+        "plan.xlsx",
+        workbook({"Filled": [[FILLED] * 3] * 5, "Framed": [[FRAMED] * 3] * 5}),
+    ),
     Shown("three lines in a cell", "lines.xlsx", workbook({"L": [["above"], ["one\ntwo\nthree"], ["below"]]})),
     Shown("a column that the paper cuts", "wide.xlsx", workbook({"W": [["a", "b"]]}, width=160)),
     Shown("one sheet, and that another is hidden", "some.xlsx", workbook({"A": [["a"]], "B": [["b"]]}, hidden=["B"])),
-    Shown("a table of a web page, all rows", "export.xls", b"<table border=1>" + b"".join(
-        b"<tr><td>row %d</td><td>%d</td></tr>" % (row, 3 * row) for row in range(1, 13)
-    ) + b"</table>"),
+    Shown(
+        "a table of a web page, all rows",
+        "export.xls",
+        b"<table border=1>"
+        + b"".join(b"<tr><td>row %d</td><td>%d</td></tr>" % (row, 3 * row) for row in range(1, 13))
+        + b"</table>",
+    ),
     Shown("four cells", "cells.csv", b"one,two\nthree,four\n"),
     Shown("cells between semicolons, with umlauts", "umlauts.csv", "Straße;Zürich\n1,5;2,5\n".encode("cp1252")),
     Shown("a long text in lines", "long.csv", f"id,note,who\n1,{'a long note ' * 60},Ann\n".encode()),

@@ -90,6 +90,7 @@ class Converter:
             if self._profile.exists():
                 return
             async with self._workers.process() as process:
+                self._workers.start_ahead()  # the one that converts
                 await process.ask(
                     {"step": "profile", "program": self._workers.office}, self._settings.conversion_timeout
                 )

@@ -7,9 +7,6 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
-from cryptography.hazmat.primitives.ciphers import Cipher
-
 from docpreview_emulator.compound_files import MAGIC, CompoundFile
 
 _MANIFEST = "META-INF/manifest.xml"
@@ -169,6 +166,10 @@ class _Key:
         """The bytes of a block, from its beginning."""
         digest = hashlib.sha1(self._hash + block.to_bytes(4, "little")).digest()  # noqa: S324
         key = digest[: self._bits // 8].ljust(16 if self._bits == _SHORTEST_BITS else 0, b"\0")
+        # Few documents need it, and each process would wait for it.
+        from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415
+
         return Cipher(ARC4(key), mode=None).decryptor().update(bytes(data))
 
 

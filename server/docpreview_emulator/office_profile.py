@@ -1,8 +1,8 @@
 """LibreOffice's profile directory: the macro that converts, and settings that disable macros and remote links."""
 
+from html import escape  # that of xml.sax takes as long to import as all else here
 from importlib.resources import files
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MODULE = (
@@ -33,7 +33,7 @@ def prepare(profile: Path, *, complete: bool) -> bool:
         return True
     library.mkdir(parents=True, exist_ok=True)
     source = files("docpreview_emulator").joinpath("convert.bas").read_text(encoding="utf-8")
-    (library / "Convert.xba").write_text(_XML + _MODULE.format(source=escape(source)), encoding="utf-8")
+    (library / "Convert.xba").write_text(_XML + _MODULE.format(source=escape(source, quote=False)), encoding="utf-8")
     (library / "script.xlb").write_text(_XML + _LIBRARY, encoding="utf-8")
     present = settings.read_text(encoding="utf-8") if settings.exists() else ""
     if "BlockUntrustedRefererLinks" not in present:
