@@ -405,5 +405,5 @@ async def test_a_storage_that_is_not_reached_is_named_without_the_query_of_the_a
         port = taken.getsockname()[1]
     async with Storage(workers=1) as storage:
         with pytest.raises(StorageLost) as caught:
-            await storage.in_thread(storage.put, f"http://127.0.0.1:{port}/a?sign=secret", {}, b"a")
+            await storage.in_thread(storage.put, f"http://127.0.0.1:{port}/a?sign=secret", {}, [b"a"])
     assert str(caught.value) == f"ConnectionRefusedError at 127.0.0.1:{port}"
