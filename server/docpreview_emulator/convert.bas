@@ -21,6 +21,7 @@ Const MOST_ROWS = 2000
 Const MOST_BESIDE = 4  ' columns of long texts on a page: lines in narrower ones are hard to read
 Const GROWN = 1.3  ' by a part of a line or more; less is how heights are rounded
 Const MOST_FITTED_ROWS = 10000  ' a row takes a quarter of a millisecond
+Const MOST_MEASURED_COLUMNS = 1000
 
 Dim Task() As String
 Dim Room  ' the width and height of what fits on a page, and the width up to the edge of the paper
@@ -287,7 +288,7 @@ End Sub
 ' A column that is wider than a page is cut at the edge of the paper, a row that is higher at the lower margin.
 Sub ReportWideColumns(sheet, sheetId)
   Dim column, index
-  For index = 0 To UsedArea(sheet).Columns.Count - 1
+  For index = 0 To Least(UsedArea(sheet).Columns.Count, MOST_MEASURED_COLUMNS) - 1
     column = sheet.Columns.getByIndex(index)
     If column.IsVisible And column.Width > Room(2) Then Report("wide " & sheetId & " " & (index + 1))
   Next

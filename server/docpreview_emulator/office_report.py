@@ -24,9 +24,7 @@ def warnings(report: Iterable[str]) -> list[str]:
         sentences.append(f"Not followed: {links} link{'s' if links > 1 else ''} to pictures outside of the document.")
     columns = [f"column {_letters(column)} of sheet {sheet}" for sheet, column in found.get("wide", ())]
     if columns:
-        sentences.append(
-            f"Wider than the paper, and cut at its edge: {_named(columns)}. A larger PaperSize shows more."
-        )
+        sentences.append(f"Wider than the paper, and cut at its edge: {_named(columns)}. {_ADVICE}")
     rows = [f"row {row} of sheet {sheet}" for sheet, row in found.get("high", ())]
     if rows:
         sentences.append(f"Higher than a page, and cut at its end: {_named(rows)}. {_ADVICE}")
