@@ -215,6 +215,8 @@ class TestWhatItCosts:
             while office.telemetry.pollers:  # noqa: ASYNC110 - pollers end, and tell nobody
                 await asyncio.sleep(0.001)
             assert office.watching._free == QUICK.jobs - len(job_ids)
+            while ended_jobs_in_memory(office) > PLACES:  # callbacks that are due hold the last ones for a moment
+                await asyncio.sleep(0)
             assert ended_jobs_in_memory(office) == PLACES
             assert sorted(await rest(stream)) == sorted((job_id, "SUCCESS") for job_id in job_ids)
 
