@@ -215,7 +215,7 @@ class TestWhatItCosts:
             while office.telemetry.pollers:  # noqa: ASYNC110 - pollers end, and tell nobody
                 await asyncio.sleep(0.001)
             assert office.watching._free == QUICK.jobs - len(job_ids)
-            while ended_jobs_in_memory(office) > PLACES:  # callbacks that are due hold the last ones for a moment
+            while ended_jobs_in_memory(office) > PLACES:  # noqa: ASYNC110 - callbacks that are due hold a few
                 await asyncio.sleep(0)
             assert ended_jobs_in_memory(office) == PLACES
             assert sorted(await rest(stream)) == sorted((job_id, "SUCCESS") for job_id in job_ids)
