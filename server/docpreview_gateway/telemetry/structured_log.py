@@ -138,7 +138,8 @@ def configure(level: str, *, json_lines: bool | None = None) -> None:
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", LossyStderr())),
+        # In one write with its end: without buffers, as in the image, those of several workers would be in one line.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LossyStderr())),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()], force=True)

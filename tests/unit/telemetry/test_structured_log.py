@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -36,6 +38,18 @@ def test_one_object_a_line(json_lines: bool | None) -> None:  # noqa: FBT001
     entry = json.loads(line)
     assert (entry["event"], entry["field"], entry["level"]) == (text, text, "info")
     assert entry["timestamp"].endswith("Z")
+
+
+def test_a_line_is_written_at_once_with_its_end_also_without_buffers() -> None:
+    """As in the image: several workers write to one stderr, and a line of one must not stand within another's."""
+    program = PROGRAM.format(level="INFO", json_lines=True, body="log.info('one')\nlog.info('two')")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # each write is a packet
+    with ours, theirs:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        subprocess.run([sys.executable, "-c", program], stderr=theirs, env=environment, check=True, timeout=60)
+        packets = [ours.recv(65536).decode() for _ in range(2)]
+    assert [json.loads(packet)["event"] for packet in packets] == ["one", "two"]
+    assert all(packet.endswith("}\n") for packet in packets)
 
 
 def test_a_traceback_is_a_field_of_its_line() -> None:
