@@ -46,7 +46,7 @@ def test_a_line_is_written_at_once_with_its_end_also_without_buffers() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # each write is a packet
     with ours, theirs:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        subprocess.run([sys.executable, "-c", program], stderr=theirs, env=environment, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", program], stderr=theirs.fileno(), env=environment, check=True, timeout=60)
         packets = [ours.recv(65536).decode() for _ in range(2)]
     assert [json.loads(packet)["event"] for packet in packets] == ["one", "two"]
     assert all(packet.endswith("}\n") for packet in packets)
