@@ -318,11 +318,13 @@ def test_dev_of_installed_packages_prints_a_command_that_makes_page_images(tmp_p
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=tmp_path, env=clean_variables(), stdout=pipe, text=True) as dev:
         assert dev.stdout is not None
-        *_, trial = [dev.stdout.readline() for _ in range(4)]
-        program, *words = shlex.split(trial)[1:]
-        assert program == "./venv/bin/docpreview"
-        environment.run("docpreview", *words, cwd=tmp_path)
-        dev.terminate()
+        try:
+            *_, trial = [dev.stdout.readline() for _ in range(4)]
+            program, *words = shlex.split(trial)[1:]
+            assert program == str(environment.path / "bin" / "docpreview")
+            environment.run("docpreview", *words, cwd=tmp_path)
+        finally:
+            dev.terminate()
     assert pages(tmp_path / "example.pdf-pages") == PAGES
     assert dev.returncode == 0
 
