@@ -53,22 +53,22 @@ $(GENERATE_READY): requirements/generate.lock
 demo: $(RUNS) ## real documents in, page images out, through emulator and gateway
 	$(BIN)/python examples/demo.py
 
-# Two cores are busy with five workers, since tests mostly wait, and with four that compile. What measures runs alone,
-# after the others, also when one of these has failed. The table of what was skipped goes on from one run to the next
-# (--continued). A worker that dies ends the run: pytest-xdist would wait for the rest of its file for ever.
+# Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others, also when one of
+# these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
+# ends the run: pytest-xdist would wait for the rest of its file for ever.
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
 REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model tests/vendor
-BESIDE := --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
+BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 ALONE_OF = $(shell grep -rl --include='test_*.py' 'mark\.alone' $(1))
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
-	$(BIN)/pytest -n 5 $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(call ALONE_OF,$(QUICK)) $(ALONE) && exit $$first
+	$(BIN)/pytest $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(call ALONE_OF,$(QUICK)) $(ALONE) && exit $$first
 
 test-rest: $(READY) ## the others: clients in five languages, the vendor's SDKs, faults, chart, monitoring
-	$(BIN)/pytest -n 4 $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(call ALONE_OF,$(REST)) $(ALONE) && exit $$first
+	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(call ALONE_OF,$(REST)) $(ALONE) && exit $$first
 
 # The other blocks are loaded in `test`, and those in other languages compiled in `test-rest`; the list names the tests.
 check-docs: $(READY) ## every code block of the documents and how it is run; runs the commands of all documents, a session for each
