@@ -196,8 +196,8 @@ if (drop) {
     try {
       await send("POST", path);
       await refresh();
-    } catch {
-      say(false);
+    } catch (error) {
+      document.getElementById("refused").textContent = error.message;
     }
   });
   const clock = document.getElementById("clock");

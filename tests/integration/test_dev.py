@@ -21,6 +21,7 @@ import yaml
 
 from docpreview_client import DocPreviewClient
 from tests.edge_process import free_port
+from tests.hangups import HEARING
 from tests.packaging.project import ROOT
 
 if TYPE_CHECKING:
@@ -60,16 +61,11 @@ class Dev:
         return await self.process.wait(), (out + err).decode()
 
 
-_HEARS_HANGUPS = (
-    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
-)
-
-
 async def started(*options: str, folder: Path, **variables: str) -> asyncio.subprocess.Process:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
     pipe = asyncio.subprocess.PIPE
     # Whoever runs the tests may have been started by nohup, which `dev` would obey.
-    words = (sys.executable, "-c", _HEARS_HANGUPS, *DEV, *options)
+    words = (*HEARING, *DEV, *options)
     return await asyncio.create_subprocess_exec(
         *words, cwd=folder, env=environment | variables, stdout=pipe, stderr=pipe
     )

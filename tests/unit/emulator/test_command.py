@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import aiohttp
@@ -17,6 +16,7 @@ from yarl import URL
 
 from docpreview_emulator.__main__ import is_loopback
 from docpreview_emulator.sandbox import DESCRIPTIONS
+from tests.hangups import HEARING
 from tests.unit.emulator.cloud_client import COS_HOST, Cloud
 from tests.unit.emulator.office_jobs import needs_office
 from tests.unit.emulator.pdf_files import pdf
@@ -26,10 +26,8 @@ COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_serve_prints_its_address_answers_and_stops_with_0_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    command = [*COMMAND, "--port", "0", "--data-dir", str(tmp_path)]
-    begin = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731 - whoever started the tests may ignore it
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, preexec_fn=begin, **pipes) as process:  # noqa: PLW1509 - no thread holds a lock
+    command = [*HEARING, *COMMAND, "--port", "0", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         with urlopen(f"{url}/_emulator/health") as response:  # noqa: S310 - loopback
